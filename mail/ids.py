@@ -1,0 +1,36 @@
+"""Message ids: 48 bits of milliseconds and 80 bits of chance, written as 26 characters of lower-case base32hex.
+
+The writing sorts as the time does. An id says nothing about where its message is kept.
+"""
+
+import base64
+import hashlib
+import re
+from typing import NewType
+
+MessageId = NewType("MessageId", str)
+
+_TEXT = re.compile(r"[0-7][0-9a-v]{24}[048cgkos]\Z")
+CHANCE_BYTES = 10
+
+
+def make_id(unix_ms: int, chance: bytes) -> MessageId:
+    """The id born at `unix_ms`; `chance` is CHANCE_BYTES random bytes."""
+    raw = unix_ms.to_bytes(6, "big") + chance
+    return MessageId(base64.b32hexencode(raw).decode("ascii").rstrip("=").lower())
+
+
+def parse_id(text: str) -> MessageId | None:
+    """The id that `text` writes, or None when it writes none."""
+    return MessageId(text) if _TEXT.match(text) else None
+
+
+def born_ms(message: MessageId) -> int:
+    """Unix time in milliseconds at which the id was made."""
+    return int.from_bytes(base64.b32hexdecode(message.upper() + "======")[:6], "big")
+
+
+def child_id(parent: MessageId, recipient: int, instruction: int, target: str) -> MessageId:
+    """The id of a message that a delivery of `parent` causes: the same however often that delivery is tried."""
+    cause = f"{parent}\0{recipient}\0{instruction}\0{target}".encode("utf-8", "surrogateescape")
+    return make_id(born_ms(parent), hashlib.sha256(cause).digest()[:CHANCE_BYTES])

@@ -1,0 +1,1 @@
+"""How a process of Seapost lives: its configuration, clock, events, disk, calls, health, start and end."""

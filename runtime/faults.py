@@ -1,0 +1,61 @@
+"""Crash points: every dangerous line has a name, and the fault suite kills the process at each (tests/fault).
+
+`CRASH_AT=log.after_write:3` kills this process with SIGKILL the third time it passes that point. Nothing else arms one.
+"""
+
+import os
+import signal
+from enum import StrEnum
+
+
+class Point(StrEnum):
+    """Where a crash is worth a test. What a crash leaves behind is said beside the line that passes the point."""
+
+    LOG_BEFORE_WRITE = "log.before_write"
+    LOG_AFTER_WRITE = "log.after_write"
+    LOG_AFTER_SYNC = "log.after_sync"
+    LOG_AFTER_RECHECK = "log.after_recheck"
+    SEGMENT_AFTER_CREATE = "segment.after_create"
+    LARGE_AFTER_SYNC = "large.after_sync"
+    RECLAIM_AFTER_SNAPSHOT = "reclaim.after_snapshot"
+    RECLAIM_AFTER_UNLINK = "reclaim.after_unlink"
+    TAKEOVER_AFTER_TOKEN = "takeover.after_token"
+    TAKEOVER_AFTER_RENAME = "takeover.after_rename"
+    TAKEOVER_AFTER_SCAN = "takeover.after_scan"
+    TAKEOVER_AFTER_SEAL = "takeover.after_seal"
+    INTAKE_BEFORE_RECEIPT = "intake.before_receipt"
+    DISPATCH_BEFORE_DELIVERY = "dispatch.before_delivery"
+    DISPATCH_BEFORE_ACK = "dispatch.before_ack"
+    SMTPD_BEFORE_ENQUEUE = "smtpd.before_enqueue"
+    SMTPD_BEFORE_REPLY = "smtpd.before_reply"
+    PUBLISH_AFTER_WRITE = "publish.after_write"
+    PUBLISH_AFTER_LINK = "publish.after_link"
+    PUBLISH_BEFORE_RENAME = "publish.before_rename"
+    PUBLISH_AFTER_RENAME = "publish.after_rename"
+    PUBLISH_AFTER_SYNC = "publish.after_sync"
+    WORKER_BEFORE_OUTCOME = "worker.before_outcome"
+    REMOTE_BEFORE_DOT = "remote.before_dot"
+    REMOTE_AFTER_DOT = "remote.after_dot"
+    POP3_BEFORE_UNLINK = "pop3.before_unlink"
+    POP3_AFTER_UNLINK = "pop3.after_unlink"
+
+
+class _Armed:
+    """The one point that this process was told to die at, if any."""
+
+    def __init__(self, spec: str) -> None:
+        name, _, count = spec.partition(":")
+        self.point = Point(name) if name else None
+        self.left = int(count or 1)
+
+
+_armed = _Armed(os.environ.get("CRASH_AT", ""))
+
+
+def point(name: Point) -> None:
+    """Dies here when armed for this point; otherwise does nothing."""
+    if _armed.point is None or name is not _armed.point:
+        return
+    _armed.left -= 1
+    if _armed.left <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
