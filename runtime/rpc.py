@@ -4,6 +4,7 @@ Knows options, keys and who may call what; knows nothing of messages. Deadlines 
 service configuration (which loses about a second of them).
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -180,3 +181,9 @@ async def is_healthy(address: Address, identity: Identity, timeout_s: float) -> 
         except grpc.aio.AioRpcError:
             return False
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def ended(writer: "asyncio.Task[None]") -> None:
+    """For the task that writes to a stream: a broken stream ends it, and the task that reads says so; nothing is lost."""
+    if not writer.cancelled() and (error := writer.exception()) and not isinstance(error, grpc.aio.AioRpcError):
+        raise error

@@ -1,0 +1,317 @@
+"""The worker's side of the Pull stream, for local and remote: take deliveries, return outcomes until acknowledged.
+
+One stream to every queue replica. Knows credit, acknowledgements and who owns which log; knows nothing of how mail is
+delivered. What a worker holds it names again on every new stream, so that a new owner does not start it twice.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import grpc
+
+from mail.ids import MessageId
+from mail.outcome import Outcome
+from mail.routing import Channel
+from proto import work_pb2, work_pb2_grpc
+from runtime import faults, peers, rpc, wire
+from runtime.config import Address
+from runtime.serve import Process
+
+# Without a live stream to the log's owner for this long a worker starts nothing and stops before the final dot. Shorter
+# than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on.
+ORPHAN_S = 20.0
+
+# How long one attempt to reach a replica may fail before its name is looked up again.
+_CONNECT_S = 5.0
+_RETRY_S = 0.2
+
+# Outcomes in one stream item: far below gRPC's 4 MiB with reports of 3,000 octets and forwards.
+_OUTCOMES_PER_ITEM = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recipient of a delivery: its position in the envelope, its address as rewritten, the instructions done."""
+
+    index: int
+    address: str
+    done: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to deliver one message to its targets at one destination."""
+
+    key: str
+    log: str
+    id: MessageId
+    sender: str
+    targets: tuple[Target, ...]
+    arrived_ms: int
+    body: bytes
+    number: int
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardMail:
+    """A message that the delivery wants sent on: `header` stands before the original message."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    header: str
+    instruction: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one target."""
+
+    target: int
+    outcome: Outcome
+    done: tuple[int, ...] = ()
+    forwards: tuple[ForwardMail, ...] = ()
+    possible_duplicate: bool = False
+
+
+@dataclass(slots=True)
+class _Held:
+    """A delivery that was started, until its last outcome is acknowledged."""
+
+    delivery: Delivery
+    unsettled: set[int]
+    unacknowledged: dict[int, work_pb2.Outcome] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A live stream to one replica: what waits to be said on it, and the credit that it has."""
+
+    share: int
+    lent: int
+    logs: frozenset[str] = frozenset()
+    cluster: str = ""
+    partial: dict[str, tuple[work_pb2.Delivery, list[bytes], int]] = field(default_factory=dict)
+    outcomes: list[work_pb2.Outcome] = field(default_factory=list)
+    slots: int = 0
+    say: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Worker:
+    """Takes deliveries of one channel from every queue replica and returns what became of them."""
+
+    def __init__(self, channel: Channel, queues: tuple[Address, ...], slots: int, process: Process) -> None:
+        self._channel = channel
+        self._queues = queues
+        self._slots = slots
+        self._process = process
+        self._name = f"{process.instance}/{os.getpid()}"
+        self._take: Callable[[list[Delivery]], None] = lambda deliveries: None
+        self._streams: list[_Stream] = []
+        self._held: dict[str, _Held] = {}
+        self._orphaned_since: dict[str, float] = {}
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self, take: Callable[[list[Delivery]], None]) -> None:
+        """Keeps a stream to every replica until cancelled; `take` gets deliveries and must not block."""
+        self._take = take
+        await peers.follow(self._queues, self._keep)
+
+    def settle(self, delivery: Delivery, results: Iterable[Result]) -> None:
+        """Returns what became of targets, once for each. Kept, and said again if need be, until acknowledged."""
+        held = self._held[delivery.key]
+        stream = self._owner(delivery.log)
+        for result in results:
+            outcome = _outcome(delivery, result)
+            held.unsettled.discard(result.target)
+            held.unacknowledged[result.target] = outcome
+            if stream:
+                stream.outcomes.append(outcome)
+        if stream:
+            if not held.unsettled:
+                self._return_slot(stream)
+            stream.say.set()
+
+    def may_proceed(self, delivery: Delivery) -> bool:
+        """False when the log's owner has been out of reach so long that another may have started this delivery."""
+        if self._owner(delivery.log):
+            return True
+        since = self._orphaned_since.get(delivery.log)
+        return since is not None and self._process.clock.monotonic() - since < ORPHAN_S
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes nothing more; returns when all that was taken is settled and acknowledged, or at the timeout."""
+        self._draining = True
+        for stream in self._streams:
+            stream.say.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+
+    # -- one replica --------------------------------------------------------------------------------------------------
+
+    async def _keep(self, address: Address) -> None:
+        """Streams to one replica, again and again, until it cannot be reached."""
+        while True:
+            async with rpc.channel(address, self._process.identity) as channel:
+                try:
+                    await asyncio.wait_for(channel.channel_ready(), _CONNECT_S)
+                except TimeoutError:
+                    return
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await self._converse(work_pb2_grpc.WorkStub(channel).Pull())
+            await asyncio.sleep(_RETRY_S)
+
+    async def _converse(self, call: "grpc.aio.StreamStreamCall[work_pb2.WorkerMessage, work_pb2.QueueMessage]") -> None:
+        stream = self._open()
+        writer = asyncio.create_task(self._speak(call, stream))
+        writer.add_done_callback(rpc.ended)
+        try:
+            async for message in call:
+                self._hear(stream, message)
+        finally:
+            writer.cancel()
+            self._close(stream)
+
+    def _open(self) -> _Stream:
+        share = max(1, self._slots // (len(self._streams) + 1))
+        stream = _Stream(share=share, lent=share, slots=share)
+        self._streams.append(stream)
+        return stream
+
+    def _close(self, stream: _Stream) -> None:
+        self._streams.remove(stream)
+        now = self._process.clock.monotonic()
+        self._orphaned_since.update(dict.fromkeys(stream.logs, now))
+        for key in stream.partial:
+            self._forget(key)
+
+    async def _speak(
+        self, call: "grpc.aio.StreamStreamCall[work_pb2.WorkerMessage, work_pb2.QueueMessage]", stream: _Stream
+    ) -> None:
+        hello = work_pb2.WorkerHello(channel=self._channel.value, worker=self._name, holding=list(self._held))
+        await call.write(work_pb2.WorkerMessage(hello=hello, slots=stream.slots, draining=self._draining))
+        stream.slots = 0
+        told_draining = self._draining
+        while True:
+            await stream.say.wait()
+            stream.say.clear()
+            while stream.outcomes or stream.slots or told_draining != self._draining:
+                outcomes, stream.outcomes = (
+                    stream.outcomes[:_OUTCOMES_PER_ITEM],
+                    stream.outcomes[_OUTCOMES_PER_ITEM:],
+                )
+                slots, stream.slots = stream.slots, 0
+                told_draining = self._draining
+                faults.point(faults.Point.WORKER_BEFORE_OUTCOME)
+                await call.write(work_pb2.WorkerMessage(slots=slots, outcomes=outcomes, draining=told_draining))
+
+    # -- what the queue says ------------------------------------------------------------------------------------------
+
+    def _hear(self, stream: _Stream, message: work_pb2.QueueMessage) -> None:
+        if message.HasField("hello"):
+            self._learn_logs(stream, message.hello)
+        whole = [found for delivery in message.deliveries if (found := self._begin(stream, delivery))]
+        whole.extend(found for chunk in message.chunks if (found := self._continue(stream, chunk)))
+        if whole:
+            self._take(whole)
+        for ack in message.acks:
+            self._acknowledge(ack)
+
+    def _learn_logs(self, stream: _Stream, hello: work_pb2.QueueHello) -> None:
+        new = frozenset(hello.logs) - stream.logs
+        now = self._process.clock.monotonic()
+        self._orphaned_since.update(dict.fromkeys(stream.logs - frozenset(hello.logs), now))
+        stream.logs = frozenset(hello.logs)
+        stream.cluster = hello.cluster
+        for held in self._held.values():
+            if held.delivery.log in new:
+                stream.outcomes.extend(held.unacknowledged.values())
+        stream.say.set()
+
+    def _begin(self, stream: _Stream, wire_delivery: work_pb2.Delivery) -> Delivery | None:
+        stream.lent -= 1
+        self._idle.clear()
+        missing = wire_delivery.size - len(wire_delivery.body)
+        if missing > 0:
+            stream.partial[wire_delivery.key] = (wire_delivery, [wire_delivery.body], missing)
+            return None
+        return self._hold(stream, wire_delivery, wire_delivery.body)
+
+    def _continue(self, stream: _Stream, chunk: work_pb2.DeliveryChunk) -> Delivery | None:
+        if chunk.key not in stream.partial:
+            return None
+        wire_delivery, parts, missing = stream.partial[chunk.key]
+        parts.append(chunk.data)
+        missing -= len(chunk.data)
+        if missing > 0:
+            stream.partial[chunk.key] = (wire_delivery, parts, missing)
+            return None
+        del stream.partial[chunk.key]
+        return self._hold(stream, wire_delivery, b"".join(parts))
+
+    def _hold(self, stream: _Stream, said: work_pb2.Delivery, body: bytes) -> Delivery | None:
+        if said.key in self._held:
+            return None  # it is under way already: the outcome will answer both
+        delivery = Delivery(
+            key=said.key,
+            log=said.log,
+            id=MessageId(said.id),
+            sender=said.sender,
+            targets=tuple(Target(one.index, one.address, tuple(one.done)) for one in said.recipients),
+            arrived_ms=said.arrived_ms,
+            body=body,
+            number=said.number,
+            cluster=stream.cluster,
+        )
+        self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets})
+        return delivery
+
+    def _acknowledge(self, ack: work_pb2.Ack) -> None:
+        held = self._held.get(ack.key)
+        if held is None or ack.not_owner:
+            return
+        held.unacknowledged.pop(ack.recipient, None)
+        if not held.unsettled and not held.unacknowledged:
+            self._forget(ack.key)
+
+    def _forget(self, key: str) -> None:
+        self._held.pop(key, None)
+        if not self._held:
+            self._idle.set()
+
+    def _owner(self, log: str) -> _Stream | None:
+        for stream in self._streams:
+            if log in stream.logs:
+                return stream
+        return None
+
+    def _return_slot(self, stream: _Stream) -> None:
+        if stream.lent < stream.share:
+            stream.lent += 1
+            stream.slots += 1
+
+
+def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
+    return work_pb2.Outcome(
+        key=delivery.key,
+        id=delivery.id,
+        recipient=result.target,
+        kind=wire.kind_of(result.outcome),
+        report=wire.cut(result.outcome.report),
+        done=result.done,
+        forwards=[
+            work_pb2.Forward(
+                sender=forward.sender,
+                recipients=forward.recipients,
+                header=forward.header,
+                instruction=forward.instruction,
+            )
+            for forward in result.forwards
+        ],
+        possible_duplicate=result.possible_duplicate,
+    )
