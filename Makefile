@@ -31,7 +31,7 @@ check-lint:
 check-types:
 	$(BIN)/mypy --no-error-summary
 check-walls:
-	@$(BIN)/lint-imports --no-timings >.venv/walls 2>&1 || { cat .venv/walls; exit 1; }
+	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
 check-tidy:
 	$(BIN)/pytest --quiet --no-header $(wildcard tests/contract/test_tidy.py tests/contract/test_proto.py \
 		tests/contract/test_topology.py tests/contract/test_kubernetes.py)
