@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Accepted(_message.Message):
-    """Kind 1, with the body behind it (unless `large` names a file of the spool)."""
+    """Kind 1. The message is the body behind this record and, when `large` is set, the contents of that file after it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,6 +33,8 @@ class Accepted(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     LARGE_FIELD_NUMBER: _builtins.int
+    BODY_CRC_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     arrived_ms: _builtins.int
     sender: _builtins.str
@@ -42,9 +44,15 @@ class Accepted(_message.Message):
     """the message whose delivery caused this one"""
     size: _builtins.int
     large: _builtins.str
-    """sha256 of the body in large/, when it is not in the frame"""
+    """sha256 that names a file in large/"""
+    body_crc: _builtins.int
+    """CRC-32 of the body in the frame: checked before it is delivered"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def routed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as recipients, rewritten, with the channel's letter L or R before the address"""
+
     def __init__(
         self,
         *,
@@ -57,10 +65,12 @@ class Accepted(_message.Message):
         parent: _builtins.str = ...,
         size: _builtins.int = ...,
         large: _builtins.str = ...,
+        body_crc: _builtins.int = ...,
+        routed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "envid", b"envid", "id", b"id", "large", b"large", "parent", b"parent", "recipients", b"recipients", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "body_crc", b"body_crc", "envid", b"envid", "id", b"id", "large", b"large", "parent", b"parent", "recipients", b"recipients", "routed", b"routed", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,7 +140,7 @@ Global___Refused: _TypeAlias = Refused  # noqa: Y015
 
 @_typing.final
 class Finished(_message.Message):
-    """Kind 4: every recipient is settled and the bounce, if any, is in this same frame or before."""
+    """Kind 4: every recipient is settled; the bounce, if there is one, is in the same frame."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -244,3 +254,20 @@ class Remembered(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Remembered: _TypeAlias = Remembered  # noqa: Y015
+
+@_typing.final
+class Released(_message.Message):
+    """Kind 8: the last record of an owner that ended in order: nothing was under way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Released: _TypeAlias = Released  # noqa: Y015

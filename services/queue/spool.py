@@ -1,0 +1,170 @@
+"""The spool directory: its format file, its tokens, the names of its logs and segments.
+
+Everything is worked by full path: a directory descriptor would follow the rename by which a log is taken over. Foreign
+names are ignored and reported, never followed.
+"""
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+
+from mail.maildir import CLUSTER_MAX_CHARACTERS
+from runtime.config import ConfigError
+from runtime.durable import Disk
+
+VERSION = 1
+
+_LOG_NAME = re.compile(r"([0-9a-f]{8})\.(\d{10})\.([A-Za-z0-9_-]{1,64})\Z")
+_SEGMENT_NAME = re.compile(r"(\d{10})-(\d{6})\.seg\Z")
+_TOKEN_NAME = re.compile(r"\d{10}\Z")
+_FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
+
+# A torn tail or a damaged stretch is copied aside up to this size: enough to see what it was.
+_QUARANTINE_MAX_OCTETS = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogName:
+    """`<log>.<token>.<owner>`: to hold this name is to own the log. `log` never changes."""
+
+    log: str
+    token: int
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.log}.{self.token:010}.{self.owner}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """`<token>-<number>.seg`: only the holder of the token ever writes it."""
+
+    token: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.token:010}-{self.number:06}.seg"
+
+
+def parse_log_name(name: str) -> LogName | None:
+    found = _LOG_NAME.match(name)
+    return LogName(found[1], int(found[2]), found[3]) if found else None
+
+
+def parse_segment_name(name: str) -> SegmentName | None:
+    found = _SEGMENT_NAME.match(name)
+    return SegmentName(int(found[1]), int(found[2])) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What spool/FORMAT says."""
+
+    cluster_id: str
+    cluster: str
+
+
+class Spool:
+    """The spool at one path."""
+
+    def __init__(self, path: str, disk: Disk) -> None:
+        self.path = os.path.abspath(path)
+        self._disk = disk
+        self._logs = os.path.join(self.path, "logs")
+        self._tokens = os.path.join(self.path, "tokens")
+        self._quarantine = os.path.join(self.path, "quarantine")
+
+    def prepare(self, host: str, cluster_id: str) -> Format:
+        """Makes an empty directory a spool; of a spool, checks that we can read it. ConfigError says what is wrong."""
+        marker = os.path.join(self.path, "FORMAT")
+        try:
+            if not os.path.exists(marker):
+                self._make(marker, host, cluster_id)
+            with open(marker, encoding="ascii") as file:
+                text = file.read(1_000)
+        except (OSError, UnicodeDecodeError) as error:
+            mistake = f"{marker}: {error}: SPOOL_DIR must be a directory that uid {os.geteuid()} can write"
+            raise ConfigError([mistake]) from error
+        found = _FORMAT.match(text)
+        if not found:
+            raise ConfigError([f"{marker}: does not read as a spool's format: is this the right volume?"])
+        if int(found[1]) != VERSION:
+            raise ConfigError([f"{marker}: version {found[1]}, this Seapost knows {VERSION}: start the newer Seapost"])
+        for directory in (self._logs, self._tokens, self._quarantine):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._disk.sync_directory(self.path)
+        return Format(found[2], found[3])
+
+    def _make(self, marker: str, host: str, cluster_id: str) -> None:
+        if os.path.isdir(self._logs) and os.listdir(self._logs):
+            raise ConfigError(
+                [f"{marker}: missing, but there are logs beside it: restore the file or the right volume"]
+            )
+        name = _NOT_A_NAME.sub("-", host.partition(".")[0])[:CLUSTER_MAX_CHARACTERS] or "seapost"
+        text = f"seapost spool {VERSION}\ncluster {cluster_id}\nname {name}\n"
+        with contextlib.suppress(FileExistsError):  # another replica was quicker, and wrote as good a one
+            self._disk.write_new_file(marker, text.encode())
+
+    def log_path(self, name: LogName) -> str:
+        return os.path.join(self._logs, str(name))
+
+    def logs(self) -> tuple[list[LogName], list[str]]:
+        """The logs, and the names in logs/ that are none of ours."""
+        names, foreign = [], []
+        for entry in sorted(os.listdir(self._logs)):
+            name = parse_log_name(entry)
+            if name:
+                names.append(name)
+            elif not entry.startswith("new-"):
+                foreign.append(entry)
+        return names, foreign
+
+    def claim_token(self, hint: int) -> int:
+        """A token above every one ever used here, ours alone: its file in tokens/ was created by us, durably."""
+        highest = max([hint, *self._tokens_seen()])
+        while True:
+            highest += 1
+            try:
+                fd = self._disk.create(os.path.join(self._tokens, f"{highest:010}"))
+            except FileExistsError:
+                continue
+            os.close(fd)
+            self._disk.sync_directory(self._tokens)
+            return highest
+
+    def _tokens_seen(self) -> list[int]:
+        seen = [int(name) for name in os.listdir(self._tokens) if _TOKEN_NAME.match(name)]
+        for name in self.logs()[0]:
+            seen.append(name.token)
+            try:
+                entries = os.listdir(self.log_path(name))
+            except FileNotFoundError:
+                continue  # taken over in this moment; its new name has a higher token in tokens/
+            seen.extend(segment.token for entry in entries if (segment := parse_segment_name(entry)))
+        return seen
+
+    def create_log(self, name: LogName) -> str:
+        """A new, empty log directory that appears with its final name."""
+        draft = os.path.join(self._logs, f"new-{name}")
+        self._disk.make_directory(draft)
+        self._disk.make_directory(os.path.join(draft, "large"))
+        self._disk.sync_directory(draft)
+        path = self.log_path(name)
+        self._disk.rename(draft, path)
+        self._disk.sync_directory(self._logs)
+        return path
+
+    def rename_log(self, old: LogName, new: LogName) -> str:
+        """The takeover itself: one winner, durable. FileNotFoundError when another was quicker."""
+        path = self.log_path(new)
+        self._disk.rename(self.log_path(old), path)
+        self._disk.sync_directory(self._logs)
+        return path
+
+    def set_aside(self, label: str, octets: bytes) -> str:
+        """Copies octets that count for nothing into quarantine/, for somebody to look at; returns the path."""
+        path = os.path.join(self._quarantine, label)
+        self._disk.replace_file(path, octets[:_QUARANTINE_MAX_OCTETS])
+        return path
