@@ -57,7 +57,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of the state directory that a service needs; `variable` tells the service where it is."""
+    """A directory of the state directory that a service needs. "{service}" in its name stands for the service's."""
 
     name: str
     writable: bool = False
@@ -77,23 +77,25 @@ class Service:
     needs: tuple[str, ...] = ()  # whom it calls
 
     @property
-    def grpc(self) -> bool:
+    def answers_grpc(self) -> bool:
         """Whether it answers gRPC health."""
         return self.name != "redis"
 
+
+_EVENTS = "log/events/{service}"
 
 _COMMON = (
     Variable("INSTANCE", Source.INSTANCE),
     Variable("CONTROL_DIR", Source.DIRECTORY, "control"),
     Variable("TLS_DIR", Source.DIRECTORY, "tls"),
-    Variable("EVENTS_DIR", Source.DIRECTORY, "log/events"),
+    Variable("EVENTS_DIR", Source.DIRECTORY, _EVENTS),
     Variable("EVENTS_KEEP_DAYS", Source.PASSED, "14"),
     Variable("LOG_FORMAT", Source.PASSED, "qmail"),
     Variable("RPC_BIND", Source.RPC),
     Variable("HTTP_BIND", Source.HTTP),
     Variable("TIME_SCALE", Source.PASSED, "1"),
 )
-_COMMON_DIRECTORIES = (Directory("control"), Directory("tls"), Directory("log", writable=True))
+_COMMON_DIRECTORIES = (Directory("control"), Directory("tls"), Directory(_EVENTS, writable=True))
 _QUEUES = Variable("QUEUE_ADDRS", Source.PEERS, "queue")
 _LOCALS = Variable("LOCAL_ADDRS", Source.PEERS, "local")
 _ACCOUNTS = Variable("ACCOUNTS_DIR", Source.DIRECTORY, "accounts")
@@ -213,7 +215,7 @@ def container_environment(service: Service) -> dict[str, str]:
             case Source.INSTANCE:
                 continue
             case Source.DIRECTORY:
-                values[variable.name] = f"{CONTAINER_STATE}/{variable.of}"
+                values[variable.name] = f"{CONTAINER_STATE}/{variable.of.format(service=service.name)}"
             case Source.RPC:
                 values[variable.name] = f"0.0.0.0:{CONTAINER_RPC_PORT}"
             case Source.HTTP:

@@ -1,0 +1,101 @@
+"""The commands of bin/seapost and their options. What a command does is in a module of its own, imported when it runs.
+
+Every error is one line on standard error naming the fix; the exit status is the error's.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from cli.places import DEFAULT_STATE, Places, find
+from cli.refusal import EXIT_FAILED, Refusal
+from runtime.config import EXIT_CONFIG, ConfigError
+
+Command = Callable[[Places, argparse.Namespace], int]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command and returns its exit status."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(find(options.state, os.environ), options)
+    except Refusal as refusal:
+        return _say(str(refusal), refusal.status)
+    except ConfigError as error:
+        return _say("\n".join(error.mistakes), EXIT_CONFIG)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        return _say(f"{error.filename or 'seapost'}: {error.strerror or error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _say(text: str, status: int) -> int:
+    for line in text.splitlines():
+        print(f"seapost: {line}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--state", metavar="DIR", help=f"the state directory (else SEAPOST_STATE, else {DEFAULT_STATE}/)"
+    )
+    parser = argparse.ArgumentParser(prog="seapost", description="Runs Seapost and asks it questions.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("init", _init, "make what a state directory lacks; what is there is never changed")
+    add("certs", _certs, "make the CA, the certificates and the Redis users that are missing").add_argument(
+        "--renew", action="store_true", help="make every service's key and certificate anew"
+    )
+    add("config-fast", _config_fast, "write the control files of a host").add_argument("name", help="its full name")
+    return parser
+
+
+def _init(places: Places, options: argparse.Namespace) -> int:
+    from cli import state
+
+    prepared = state.prepare(places, os.environ, state.Owners.choose(drops=True, redis_uid=_redis_uid()))
+    print(f"state directory {places.state} of {prepared.mail_name} is ready")
+    if prepared.demo_password:
+        print(f"account demo, password {prepared.demo_password} (kept in {places.demo_password})")
+    return 0
+
+
+def _redis_uid() -> int | None:
+    """REDIS_UID: whose the ACL file is, where an image of Redis has a uid of its own."""
+    value = os.environ.get("REDIS_UID", "")
+    if value and not value.isdecimal():
+        raise Refusal(
+            f"environment variable REDIS_UID={value!r} is not a number: set it to the uid of Redis", EXIT_CONFIG
+        )
+    return int(value) if value else None
+
+
+def _certs(places: Places, options: argparse.Namespace) -> int:
+    from cli import certs, embedded
+    from runtime.clock import SystemClock
+
+    made = certs.ensure(places.tls, SystemClock(), options.renew)
+    embedded.ensure_users(places.tls, _redis_uid())
+    print(
+        f"{places.tls}: made certificates for {', '.join(made)}" if made else f"{places.tls}: every certificate is good"
+    )
+    return 0
+
+
+def _config_fast(places: Places, options: argparse.Namespace) -> int:
+    from cli import configfast
+
+    print("\n".join(configfast.write(places.control, options.name)))
+    return 0
