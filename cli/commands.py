@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
 def _init(places: Places, options: argparse.Namespace) -> int:
     from cli import state
 
-    prepared = state.prepare(places, os.environ, state.Owners.choose(drops=True, redis_uid=_redis_uid()))
+    owners = state.Owners.choose(
+        drops=True, redis_uid=_redis_uid(), operator_uid=_uid("OPERATOR_UID", "the cli's user")
+    )
+    prepared = state.prepare(places, os.environ, owners)
     print(f"state directory {places.state} of {prepared.mail_name} is ready")
     if prepared.demo_password:
         print(f"account demo, password {prepared.demo_password} (kept in {places.demo_password})")
@@ -74,10 +77,14 @@ def _init(places: Places, options: argparse.Namespace) -> int:
 
 def _redis_uid() -> int | None:
     """REDIS_UID: whose the ACL file is, where an image of Redis has a uid of its own."""
-    value = os.environ.get("REDIS_UID", "")
+    return _uid("REDIS_UID", "Redis")
+
+
+def _uid(variable: str, whose: str) -> int | None:
+    value = os.environ.get(variable, "")
     if value and not value.isdecimal():
         raise Refusal(
-            f"environment variable REDIS_UID={value!r} is not a number: set it to the uid of Redis", EXIT_CONFIG
+            f"environment variable {variable}={value!r} is not a number: set it to the uid of {whose}", EXIT_CONFIG
         )
     return int(value) if value else None
 

@@ -40,9 +40,10 @@ class Owners:
     redis: int | None
     alias: int | None
     services: bool  # each service's event directory is its own
+    operator: int | None = None  # who runs the cli, when that is not root: in a container there is no root to be
 
     @classmethod
-    def choose(cls, drops: bool, redis_uid: int | None = None) -> "Owners":
+    def choose(cls, drops: bool, redis_uid: int | None = None, operator_uid: int | None = None) -> "Owners":
         """`drops`: the services will run under their own uids (only root can have that)."""
         root = os.geteuid() == 0
         dropped = root and drops
@@ -52,6 +53,7 @@ class Owners:
             redis=redis if dropped else (0 if root else None),
             alias=ALIAS_UID if root else None,
             services=dropped,
+            operator=operator_uid if root else None,
         )
 
 
@@ -65,6 +67,8 @@ def prepare(places: Places, environ: Mapping[str, str], owners: Owners) -> Prepa
         _aliases(places, owners)
         certs.ensure(places.tls, SystemClock())
         embedded.ensure_users(places.tls, owners.redis)
+        if owners.operator is not None:
+            _admit(places, owners.operator)
     except PermissionError as error:
         raise Refusal(
             f"{error.filename}: {error.strerror}: choose a directory of your own with --state DIR, "
@@ -92,6 +96,15 @@ def _directories(places: Places, owners: Owners) -> None:
             _own_tree(directory, service.uid if owners.services else 0)
     if owners.alias is not None and os.lstat(places.alias).st_uid == 0:
         os.chown(places.alias, owners.alias, owners.alias)
+
+
+def _admit(places: Places, operator: int) -> None:
+    """Gives the operator's key to `operator`, and lets its group read every service's events."""
+    keys = os.path.join(places.tls, "cli")
+    for name in os.listdir(keys):
+        os.chown(os.path.join(keys, name), operator, operator)
+    for name in os.listdir(places.events):
+        os.chown(os.path.join(places.events, name), -1, operator)
 
 
 def _own_tree(path: str, uid: int) -> None:
