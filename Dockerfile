@@ -27,7 +27,7 @@ COPY proto proto
 COPY cli cli
 COPY bin bin
 COPY control control
-RUN mkdir -p /state/control /state/alias /state/users /state/tls /state/log /state/spool \
+RUN mkdir -p /state/control /state/alias /state/users /state/tls /state/log/events /state/spool /state/run \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash mail runtime proto cli
 EXPOSE 5700 9464
 
