@@ -111,6 +111,10 @@ class Accounts:
         """The shadow entry of that name. Only a short-lived child of pop3's spawner asks."""
         return self._shadow.read().get(name)
 
+    def hashes(self) -> list[str]:
+        """Every password field there is, for runtime/passwords.py to see which scheme is used here."""
+        return [entry.password_hash for entry in self._shadow.read().values()]
+
     def _alias(self) -> Account | None:
         places = self._places
         if not places.alias_dir:

@@ -22,6 +22,7 @@ from mail.accounts import Account, Shadow
 from runtime import privilege
 from runtime.accounts import Accounts, AccountsError, Places
 from runtime.clock import SystemClock
+from runtime.passwords import reference_of
 from runtime.spawn import GREETING, REPLY, REQUEST, Purpose, Status
 
 # Twice the warm children of a front: those that were told to end may still be ending.
@@ -37,10 +38,11 @@ _UMASK = 0o077
 @dataclass(frozen=True, slots=True)
 class Work:
     """What children do. `serve` runs as the user, in the home, until the socket ends; `authenticate` runs in a child
-    without capabilities, gets None for an unknown account, and must take as long then."""
+    without capabilities, gets None for an unknown account, and must take as long then: its third argument is a hash to
+    spend that time on."""
 
     serve: Callable[[socket.socket, Account], None]
-    authenticate: Callable[[Shadow | None, bytes], bool] | None = None
+    authenticate: Callable[[Shadow | None, bytes, str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +252,18 @@ def _become_child(sock: socket.socket, account: Account, work: Work, parent: int
     work.serve(line, account)
 
 
-def _check(accounts: Accounts, name: str, secret: bytes, authenticate: Callable[[Shadow | None, bytes], bool]) -> None:
-    """Exits with a Status: OK when the password is right. The hashes are in this process only."""
+def _check(
+    accounts: Accounts, name: str, secret: bytes, authenticate: Callable[[Shadow | None, bytes, str], bool]
+) -> None:
+    """Exits 0 when the password is right, otherwise with a Status. The hashes are in this process only."""
     try:
-        entry = accounts.shadow(name) if accounts.find(name) is not None else None
+        found = accounts.shadow(name)  # read for unknown names too: the time must not tell who exists
+        entry = found if accounts.find(name) is not None else None
+        reference = reference_of(accounts.hashes())
     except AccountsError:
         os._exit(Status.UNREADABLE)
     privilege.seal(())
-    os._exit(Status.OK if authenticate(entry, secret) and entry is not None else Status.DENIED)
+    os._exit(0 if authenticate(entry, secret, reference) and entry is not None else Status.DENIED)
 
 
 def _kill_as(account: Account, pid: int) -> None:

@@ -17,6 +17,7 @@ import pytest
 from mail.accounts import Account, Shadow
 from runtime.accounts import Places
 from runtime.children import Children, SpawnError
+from runtime.passwords import is_usable
 from runtime.spawn import Status
 from runtime.spawner import Spawner, Work
 
@@ -53,8 +54,8 @@ def tell_about_yourself(line: socket.socket, account: Account) -> None:
         line.sendall(json.dumps(said).encode() + b"\n")
 
 
-def password_is_right(entry: Shadow | None, password: bytes) -> bool:
-    return entry is not None and entry.password_hash.encode() == password
+def password_is_right(entry: Shadow | None, password: bytes, reference: str) -> bool:
+    return is_usable(reference) and entry is not None and entry.password_hash.encode() == password
 
 
 @pytest.fixture
