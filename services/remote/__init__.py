@@ -1,0 +1,1 @@
+"""remote: hands mail to the world. Keeps nothing: what it holds, the queue holds too."""
