@@ -1,0 +1,116 @@
+"""A real smtpd on a real port for tests: real sessions, rules and door; a queue and a keeper that are dictionaries.
+
+The queue and the keeper satisfy the same Protocol classes as runtime/producer.py and services/smtpd/accounts.py.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runtime.clock import SystemChance, SystemClock
+from runtime.config import Address
+from runtime.events import Events
+from runtime.producer import Submission
+from services.smtpd import tcprules
+from services.smtpd.door import Door
+from services.smtpd.policy import Rules, Verdict
+from services.smtpd.session import Office, Session
+
+RULES = Rules(
+    me="mail.example.test",
+    greeting="mail.example.test",
+    localiphost="mail.example.test",
+    rcpthosts=frozenset({"mail.example.test", ".sub.example.test", "backup.example.test"}),
+    badmailfrom=frozenset({"bad@example.test", "@spam.example.test"}),
+    databytes=2 * 1024 * 1024,
+    timeout_s=20,
+    connections=200,
+    connections_per_ip=100,
+    peers=tcprules.Rules(),
+)
+RELAY = tcprules.parse('127.:allow,RELAYCLIENT=""')
+
+
+@dataclass
+class DictQueue:
+    """Keeps what it is given; answers `reply` (None: committed); waits at `gate` before it answers."""
+
+    messages: list[Submission] = field(default_factory=list)
+    reply: str | None = None
+    open: bool = True
+    gate: asyncio.Event | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def available(self) -> bool:
+        return self.open
+
+    async def submit(self, submission: Submission) -> str | None:
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.reply is None:
+            self.messages.append(submission)
+        return self.reply
+
+
+class DictKeeper:
+    """Knows joe and postmaster at mail.example.test, is unsure about everybody named unsure; the rest is nobody."""
+
+    def known(self, recipient: str) -> Verdict | None:
+        return None
+
+    async def verdict(self, recipient: str) -> Verdict:
+        local, _, domain = recipient.lower().rpartition("@")
+        local = local or domain
+        if domain not in ("mail.example.test", "postmaster"):
+            return Verdict.ELSEWHERE
+        if local == "unsure":
+            return Verdict.UNSURE
+        known = local in ("joe", "postmaster", "jim") or local.startswith("list-")
+        return Verdict.DELIVERABLE if known else Verdict.NOBODY
+
+
+@dataclass
+class Server:
+    """A running smtpd."""
+
+    address: Address
+    office: Office
+    queue: DictQueue
+    door: Door
+    _events_dir: Path
+    rules: Rules
+
+    @property
+    def port(self) -> int:
+        return self.address.port
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything that has happened, in order."""
+        self.office.events.flush()
+        return [json.loads(line) for file in self._events_dir.iterdir() for line in file.read_text().splitlines()]
+
+    def connect(self) -> socket.socket:
+        """A blocking socket; the connection waits in the backlog until the loop runs."""
+        return socket.create_connection((self.address.host, self.port), timeout=20)
+
+
+@asynccontextmanager
+async def running(directory: Path, time_scale: float = 1.0, **changes: Any) -> AsyncIterator[Server]:
+    """smtpd with RULES but for `changes`."""
+    loop = asyncio.get_running_loop()
+    rules = replace(RULES, **changes)
+    clock = SystemClock(time_scale)
+    events = Events("smtpd-0", clock, directory=str(directory))
+    door, queue = Door(), DictQueue()
+    office = Office(lambda: rules, queue, DictKeeper(), door, clock, SystemChance(), events, 7791)
+    address = await door.open(Address("127.0.0.1", 0), lambda: Session(office, loop))
+    try:
+        yield Server(address, office, queue, door, directory, rules)
+    finally:
+        await door.close(5)
