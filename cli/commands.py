@@ -54,12 +54,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    up = add("up", _up, "run the whole stack in the foreground until SIGTERM or SIGINT")
+    up.add_argument("--replicas", default="", metavar="queue=2,remote=3", help="how many of a service (default 1)")
     add("init", _init, "make what a state directory lacks; what is there is never changed")
     add("certs", _certs, "make the CA, the certificates and the Redis users that are missing").add_argument(
         "--renew", action="store_true", help="make every service's key and certificate anew"
     )
     add("config-fast", _config_fast, "write the control files of a host").add_argument("name", help="its full name")
     return parser
+
+
+def _up(places: Places, options: argparse.Namespace) -> int:
+    from cli import up
+
+    return up.run(places, os.environ, options.replicas)
 
 
 def _init(places: Places, options: argparse.Namespace) -> int:

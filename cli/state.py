@@ -57,6 +57,15 @@ class Owners:
         )
 
 
+def make_root(places: Places) -> None:
+    """The state directory itself and run/ in it, where the lock is; Refusal when they cannot be made."""
+    os.umask(0o022)
+    try:
+        os.makedirs(places.run, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"{error.filename}: {error.strerror}: choose a directory of your own with --state DIR") from error
+
+
 def prepare(places: Places, environ: Mapping[str, str], owners: Owners) -> Prepared:
     """Makes everything that a first start needs; safe to run again. Refusal names what cannot be made and the fix."""
     os.umask(0o022)
@@ -104,7 +113,9 @@ def _admit(places: Places, operator: int) -> None:
     for name in os.listdir(keys):
         os.chown(os.path.join(keys, name), operator, operator)
     for name in os.listdir(places.events):
-        os.chown(os.path.join(places.events, name), -1, operator)
+        directory = os.path.join(places.events, name)
+        os.chown(directory, -1, operator)
+        os.chmod(directory, 0o2750)  # files made there later have that group too
 
 
 def _own_tree(path: str, uid: int) -> None:
