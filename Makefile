@@ -1,21 +1,22 @@
 # What to type: `make run`, `make test`, `make check`, `make bench`. Each sets up what it needs by itself.
-PYTHON ?= python3
 BIN := .venv/bin
 
 # -- set-up -----------------------------------------------------------------------------------------------------------
 
-$(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt-get install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is older than 3.11: make PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-		|| { echo "$(PYTHON) cannot make virtual environments: sudo apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+# The scripts decide by themselves whether anything is to be done. PYTHON=/path/to/python3 chooses the Python.
+export PYTHON
 
-# The copy of a lock says that it is installed.
-.venv/dev.lock: requirements/dev.lock | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	@cp requirements/dev.lock $@
+setup:
+	@bin/setup
+
+.venv/dev.lock: requirements/dev.lock
+	@bin/setup dev
+	@touch $@
+
+# -- run: the whole stack in the foreground; `make run ARGS="--replicas queue=2"` passes words on to `up` ------------
+
+run: setup
+	@exec bin/seapost up $(ARGS)
 
 # -- check: everything that can be said without running a service; under 30 s ----------------------------------------
 
@@ -48,4 +49,4 @@ proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: check $(CHECKS) test proto
+.PHONY: setup run check $(CHECKS) test proto
