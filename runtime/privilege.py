@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 _PR_SET_PDEATHSIG = 1
+_PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -45,14 +46,19 @@ class _Data(ctypes.Structure):
 def become(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
     """This process is that user for ever: groups, gid, uid, no new privileges, no capability, not dumpable.
 
-    Already being that user (a stack run without root) leaves uid and groups as they are. Never uid 0 or gid 0.
+    Already being that user (a stack run without root) leaves uid and groups as they are. Never uid 0 or gid 0. What
+    `end_with_parent` arranged is kept, though the kernel forgets it at a change of uid.
     """
+    parent, number = os.getppid(), ctypes.c_int()
+    _libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0)
     if os.getresuid() != (uid, uid, uid):
         _change(uid, gid, sorted({gid, *groups}))
     if uid == 0 or os.getresuid() != (uid, uid, uid):
         raise PrivilegeError(errno.EPERM, "the uid did not change")
     seal(())
     _must_not_regain()
+    if number.value:
+        end_with_parent(parent, number.value)
 
 
 def seal(keep: Iterable[Capability]) -> None:
@@ -71,8 +77,8 @@ def seal(keep: Iterable[Capability]) -> None:
 
 
 def end_with_parent(parent: int, number: int) -> None:
-    """The signal `number` comes when the parent ends. Set it after `become`, which clears it; the parent may already
-    be gone, then this process ends at once. Needs the parent's right to signal us, so it is never the only way."""
+    """The signal `number` comes when the parent ends; when it has already, this process ends at once. Needs the
+    parent's right to signal us, so it is never the only way."""
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(0)

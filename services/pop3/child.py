@@ -58,7 +58,10 @@ class _Session:
             case OpenMessage(number) if maildir is not None:
                 self._pass_message(maildir.open_message(number))
             case Settle(deleted) if maildir is not None:
-                self._line.sendall(exchange.done_line(maildir.settle(deleted)))
+                done = maildir.settle(deleted)
+                maildir.close()  # before the answer: whoever has +OK to QUIT may log in again at once
+                self._maildir = None
+                self._line.sendall(exchange.done_line(done))
             case _:
                 raise ExchangeError("out of order")
 

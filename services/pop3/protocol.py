@@ -132,7 +132,7 @@ class Refusal(Enum):
     IN_USE = b"[IN-USE] this maildrop has another session"
     NO_MAILDROP = b"[SYS/PERM] this user has no $HOME/Maildir"
     UNREADABLE = b"[SYS/TEMP] unable to scan $HOME/Maildir"
-    LATER = b"[SYS/TEMP] unable to check passwords now"
+    LATER = b"[SYS/TEMP] too busy, try again later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ class Maildrop:
     octets: Sequence[int]
 
 
-def refuse_connection() -> bytes:
-    """The greeting of a server that has too many connections."""
-    return b"-ERR [SYS/TEMP] too many connections\r\n"
+# The whole of a conversation with a server that has too many of them, and the end of one whose maildrop was lost.
+TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] too many connections\r\n"
+MAILDROP_LOST = b"-ERR [SYS/TEMP] unable to go on with $HOME/Maildir\r\n"
 
 
 class Protocol:
