@@ -42,14 +42,14 @@ def ensure_demo(places: Places) -> str | None:
     if not ours(places) or os.path.exists(os.path.join(places.accounts, "passwd")):
         return None
     os.makedirs(places.accounts, mode=0o755, exist_ok=True)
-    password = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_CHARACTERS))
+    password = _make_password()
     Disk().replace_file(places.demo_password, f"{password}\n".encode(), 0o600)
     _write_account(places, DEMO, DEMO_UID if os.geteuid() == 0 else os.getuid(), password)
     return password
 
 
-def add(places: Places, name: str, password: str | None) -> str:
-    """A new account with the next free uid; returns its password, made up when none is given."""
+def add(places: Places, name: str) -> str:
+    """A new account with the next free uid; returns the password made up for it."""
     if not ours(places):
         raise Refusal(f"{places.accounts}: these accounts are the host's: add the user there with adduser")
     if not _NAME.match(name):
@@ -63,14 +63,18 @@ def add(places: Places, name: str, password: str | None) -> str:
         uid = next((uid for uid in range(DEMO_UID, _UID_LAST) if uid not in taken), -1)
         if uid < 0:
             raise Refusal(f"{places.accounts}/passwd: no uid from {DEMO_UID} to {_UID_LAST} is free: remove accounts")
-    chosen = password or "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_CHARACTERS))
-    _write_account(places, name, uid, chosen)
-    return chosen
+    password = _make_password()
+    _write_account(places, name, uid, password)
+    return password
 
 
 def names(places: Places) -> list[str]:
     """The names in the passwd file."""
     return sorted(_entries(places, "passwd"))
+
+
+def _make_password() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_CHARACTERS))
 
 
 def _write_account(places: Places, name: str, uid: int, password: str) -> None:

@@ -61,7 +61,79 @@ def _parser() -> argparse.ArgumentParser:
         "--renew", action="store_true", help="make every service's key and certificate anew"
     )
     add("config-fast", _config_fast, "write the control files of a host").add_argument("name", help="its full name")
+    _add_questions(add)
     return parser
+
+
+def _add_questions(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    add("status", _status, "which processes run, and what is queued")
+    queue = add("queue", _queue_list, "ask the queue").add_subparsers(required=True, metavar="list | wait-idle")
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")
+    listing = queue.add_parser("list", parents=[parent], help="every queued message, as qmail-qread shows it")
+    listing.add_argument("--json", action="store_true", help="one object a line")
+    listing.add_argument("id", nargs="?", default="", help="only this message")
+    listing.set_defaults(command=_queue_list)
+    idle = queue.add_parser("wait-idle", parents=[parent], help="wait until nothing is queued")
+    idle.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds; then the exit status is 1")
+    idle.set_defaults(command=_queue_wait_idle)
+    trace = add("trace", _trace, "every event of a message and of its bounces and forwards")
+    trace.add_argument("id", help="the message id, as in the 250 reply")
+    trace.add_argument("--json", action="store_true", help="the events as they were written")
+    add("doctor", _doctor, "name what is missing")
+    user = add("user", _user_list, "accounts in the state directory").add_subparsers(
+        required=True, metavar="add | list"
+    )
+    adding = user.add_parser("add", parents=[parent], help="make an account")
+    adding.add_argument("name")
+    adding.set_defaults(command=_user_add)
+    user.add_parser("list", parents=[parent], help="the names").set_defaults(command=_user_list)
+
+
+def _status(places: Places, options: argparse.Namespace) -> int:
+    from cli import status
+
+    return status.show(places)
+
+
+def _queue_list(places: Places, options: argparse.Namespace) -> int:
+    from cli import backlog
+
+    return backlog.show(places, options.id, options.json)
+
+
+def _queue_wait_idle(places: Places, options: argparse.Namespace) -> int:
+    from cli import backlog
+    from runtime.clock import SystemClock
+
+    return backlog.wait_idle(places, options.timeout, SystemClock())
+
+
+def _trace(places: Places, options: argparse.Namespace) -> int:
+    from cli import trace
+
+    return trace.show(places, options.id, options.json)
+
+
+def _doctor(places: Places, options: argparse.Namespace) -> int:
+    from cli import doctor
+
+    return doctor.show(places)
+
+
+def _user_add(places: Places, options: argparse.Namespace) -> int:
+    from cli import accounts
+
+    password = accounts.add(places, options.name)
+    print(f"account {options.name}, password {password}")
+    return 0
+
+
+def _user_list(places: Places, options: argparse.Namespace) -> int:
+    from cli import accounts
+
+    print("\n".join(accounts.names(places)))
+    return 0
 
 
 def _up(places: Places, options: argparse.Namespace) -> int:

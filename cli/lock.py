@@ -16,16 +16,22 @@ from cli.places import Places
 from cli.refusal import EXIT_TEMPORARY, Refusal
 from cli.supervisor import start_ticks
 from runtime.clock import SystemClock
+from runtime.durable import Disk
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A process that a file in run/ names, and that still runs."""
+class Noted:
+    """A process that a file in run/ names. With the pid, the time it started tells it from a later one."""
 
     name: str
     pid: int
+    started: int
     rpc: str
     http: str
+
+    @property
+    def runs(self) -> bool:
+        return self.started > 0 and start_ticks(self.pid) == self.started
 
 
 @contextlib.contextmanager
@@ -56,22 +62,29 @@ def hold(places: Places) -> Iterator[None]:
         os.close(fd)
 
 
-def running(places: Places) -> list[Running]:
-    """Every process of the stack that runs now, by the files in run/; empty where there are none (in a container)."""
+def noted(places: Places) -> list[Noted]:
+    """Every process of the stack, by the files in run/; one that is just being started again is among them."""
     found = []
     with contextlib.suppress(FileNotFoundError):
         for file in sorted(os.listdir(places.run)):
             name, dot, ending = file.rpartition(".")
-            if not dot or ending != "json":
-                continue
-            facts = _read(os.path.join(places.run, file))
-            pid = facts.get("pid")
-            if isinstance(pid, int) and start_ticks(pid) == facts.get("started"):
-                found.append(Running(name, pid, str(facts.get("rpc", "")), str(facts.get("http", ""))))
+            if dot and ending == "json":
+                facts = _read(os.path.join(places.run, file))
+                pid, started = facts.get("pid"), facts.get("started")
+                if isinstance(pid, int) and isinstance(started, int):
+                    found.append(Noted(name, pid, started, str(facts.get("rpc", "")), str(facts.get("http", ""))))
     return found
 
 
-def end(processes: list[Running], drain_s: float) -> None:
+def forget(places: Places) -> None:
+    """Removes the files in run/ that name processes: those of an `up` that was killed are stale."""
+    for one in noted(places):
+        for ending in ("pid", "json"):
+            with contextlib.suppress(FileNotFoundError):
+                Disk().unlink(os.path.join(places.run, f"{one.name}.{ending}"))
+
+
+def end(processes: list[Noted], drain_s: float) -> None:
     """Ends what an earlier `up`, killed, left running: SIGTERM, that long to drain, then SIGKILL to the whole group."""
     watched = {}
     for process in processes:

@@ -150,7 +150,8 @@ class Supervisor:
         await asyncio.wait([reading], timeout=OUTPUT_WAIT_S)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-        self._forget(launch)
+        # Its addresses stay known while it is being started again; its pid is nobody's.
+        self._forget(launch, ("pid", "json") if self._is_stopping(instance) else ("pid",))
         return status
 
     async def _read(self, instance: Instance, output: asyncio.StreamReader) -> None:
@@ -185,8 +186,8 @@ class Supervisor:
                 file.write(content)
             Disk().rename(f"{path}.draft", path)
 
-    def _forget(self, launch: Launch) -> None:
-        for ending in ("pid", "json"):
+    def _forget(self, launch: Launch, endings: Sequence[str]) -> None:
+        for ending in endings:
             with contextlib.suppress(OSError):
                 Disk().unlink(os.path.join(self._run, f"{launch.name}.{ending}"))
 

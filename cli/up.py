@@ -76,12 +76,12 @@ def _redis(wish: Wish, free: Ports, notes: list[str]) -> list[Launch]:
 
 def _end_leftovers(places: Places) -> None:
     """Ends what an `up` that was killed left running: two owners of one port, or of one account, help nobody."""
-    left = lock.running(places)
-    if not left:
-        return
-    names = ", ".join(f"{process.name} (pid {process.pid})" for process in left)
-    print(f"up: ending what an earlier `up` left behind: {names}", file=sys.stderr)
-    lock.end(left, _LEFTOVERS_DRAIN_S)
+    left = [process for process in lock.noted(places) if process.runs]
+    if left:
+        names = ", ".join(f"{process.name} (pid {process.pid})" for process in left)
+        print(f"up: ending what an earlier `up` left behind: {names}", file=sys.stderr)
+        lock.end(left, _LEFTOVERS_DRAIN_S)
+    lock.forget(places)
 
 
 async def _live(stack: Stack) -> int:
