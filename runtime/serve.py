@@ -49,6 +49,8 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if os.getpid() == 1:  # of a container: orphans of others become ours, and the kernel is to bury them
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGHUP, self._run_all, self._on_hangup)
         loop.add_signal_handler(signal.SIGALRM, self._run_all, self._on_alarm)
 

@@ -158,6 +158,7 @@ def test_nobody_has_more_privilege_than_named(service: Service) -> None:
     assert container["read_only"]
     assert container["cap_drop"] == ["ALL"]
     assert container.get("cap_add") == capabilities
+    assert container["init"] is not service.starts_as_root, "an init of uid 0 without CAP_KILL cannot end the front"
     assert container["security_opt"] == ["no-new-privileges:true"]
     assert container["pids_limit"]
     assert container["mem_limit"]
