@@ -42,6 +42,10 @@ class Position:
     body: frame.Span
 
 
+# For what is learned before its commit: the record has no place yet.
+NOWHERE = Position(SegmentName(0, 0), frame.Span(0, 0))
+
+
 class Log:
     """A log that this process owns, under a token that nobody else has."""
 
@@ -107,17 +111,17 @@ class Log:
         self._current = name
         self.segments[name] = 0
 
-    def store_large(self, body: bytes) -> str:
-        """Keeps a body in large/ under its SHA-256, durable before any frame names it."""
-        name = hashlib.sha256(body).hexdigest()
-        path = os.path.join(self.path, "large", name)
-        if not os.path.exists(path):
-            try:
-                self._disk.replace_file(path, body)
-            except FileNotFoundError as error:
-                raise LostLog(f"{self.name} was renamed by another owner") from error
-        else:
-            self._disk.sync_directory(os.path.dirname(path))
+    def store_large(self, message: str, body: bytes) -> str:
+        """Keeps a body in large/, durable before any frame names it; returns the name, which holds its SHA-256.
+
+        Forwards share the file of the message that they come from. No two accepted messages share one, so removing it
+        needs no look at what is just being accepted.
+        """
+        name = f"{message}-{hashlib.sha256(body).hexdigest()}"
+        try:
+            self._disk.replace_file(os.path.join(self.path, "large", name), body)
+        except FileNotFoundError as error:
+            raise LostLog(f"{self.name} was renamed by another owner") from error
         point(Point.LARGE_AFTER_SYNC)  # a file that no frame names: the next takeover removes it
         return name
 
@@ -158,7 +162,7 @@ class Log:
         """A body from large/; DamagedBody when it is not the one that its name promises."""
         with open(os.path.join(self.path, "large", name), "rb") as file:
             body = file.read()
-        if hashlib.sha256(body).hexdigest() != name:
+        if hashlib.sha256(body).hexdigest() != name.rpartition("-")[2]:
             raise DamagedBody(f"{self.name.log}/large/{name}")
         return body
 

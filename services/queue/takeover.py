@@ -87,7 +87,7 @@ class Taker:
         return names
 
     def _scan(self, name: LogName, path: str, segments: list[SegmentName], learn: Learn) -> _Scan:
-        """Fixes the length of every segment and learns what stands before it, but for the last frame of the last owner."""
+        """Fixes every segment's length and learns what stands before it, but for the last frame of the last owner."""
         octets = _Segments(name, path)
         seal_token, seal = _seal_in_force(octets, segments)
         scan = _Scan({})

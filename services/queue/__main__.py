@@ -1,0 +1,53 @@
+"""The queue: one log, one writer, for ever. See README.md beside this file."""
+
+import asyncio
+import os
+
+from proto import admin_pb2_grpc, queue_pb2_grpc, work_pb2_grpc
+from runtime import serve
+from runtime.controls import Controls
+from runtime.durable import Disk
+from runtime.serve import DRAIN_S, Process
+from services.queue.config import QueueConfig, read_rules, reread
+from services.queue.dispatch import Dispatch
+from services.queue.fence import Fence
+from services.queue.intake import Intake
+from services.queue.ownership import Ownership
+from services.queue.plan import Plan
+from services.queue.server import Admin
+from services.queue.spool import Spool
+from services.queue.store import Store
+from services.queue.takeover import Taker
+
+
+async def main(config: QueueConfig, process: Process) -> None:
+    controls = Controls(config.control_dir)
+    rules = read_rules(controls, config.time_scale)
+    disk = Disk()
+    spool = Spool(config.spool_dir, disk)
+    about = spool.prepare(controls.me(), process.chance.octets(16).hex())
+
+    fence = Fence(config.redis_url, about.cluster_id, f"{process.instance}/{os.getpid()}")
+    store = Store(process, rules, spool.path)
+    plan = Plan()
+    dispatch = Dispatch(store, plan, process, about.cluster)
+    ownership = Ownership(process, spool, Taker(spool, disk, process.instance, process.events), fence)
+    await ownership.start(store, dispatch)
+
+    queue_pb2_grpc.add_QueueServicer_to_server(Intake(store), process.rpc.grpc)
+    work_pb2_grpc.add_WorkServicer_to_server(dispatch, process.rpc.grpc)
+    admin_pb2_grpc.add_AdminServicer_to_server(Admin(store, plan, dispatch, process), process.rpc.grpc)
+    process.on_hangup(lambda: reread(controls, store, process))
+    process.on_alarm(dispatch.try_everything_now)
+    keeping = asyncio.create_task(ownership.keep(store, dispatch))
+    await process.serve()
+
+    store.drain()
+    clean = await dispatch.finish(DRAIN_S)
+    keeping.cancel()
+    await store.close(clean and process.exit_status == 0)
+    await ownership.release()
+
+
+if __name__ == "__main__":
+    serve.run("queue", QueueConfig, main)

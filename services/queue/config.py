@@ -1,0 +1,46 @@
+"""What the queue is told by its environment and by the control directory."""
+
+from dataclasses import dataclass
+
+from runtime.config import ConfigError, ServiceConfig, flag, setting, text
+from runtime.controls import Controls, read_all
+from runtime.serve import Process
+from services.queue.bounce import BounceRules
+from services.queue.ledger import Rules
+from services.queue.store import Store
+
+_LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig(ServiceConfig):
+    spool_dir: str = setting("SPOOL_DIR", text, "var/spool")
+    redis_url: str = setting("REDIS_URL", text, "")
+    spool_unsafe_fs: bool = setting("SPOOL_UNSAFE_FS", flag, "0")
+
+
+def read_rules(controls: Controls, scale: float) -> Rules:
+    """The control files that the queue obeys; ConfigError with every mistake in them."""
+    read_all(controls.me, controls.routing, lambda: controls.integer("queuelifetime", _LIFETIME_S))
+    me = controls.me()
+    to = controls.line("doublebounceto", "postmaster")
+    host = controls.line("doublebouncehost", me)
+    return Rules(
+        routing=controls.routing(),
+        bounce=BounceRules(
+            bouncefrom=controls.line("bouncefrom", "MAILER-DAEMON"),
+            bouncehost=controls.line("bouncehost", me),
+            doublebounceto=f"{to}@{host}",
+        ),
+        lifetime_s=controls.integer("queuelifetime", _LIFETIME_S),
+        scale=scale,
+    )
+
+
+def reread(controls: Controls, store: Store, process: Process) -> None:
+    """SIGHUP: routes from now on by the files as they are now; with a mistake in them, as before."""
+    try:
+        store.set_rules(read_rules(controls, store.rules.scale))
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            process.events.alert(f"unable to reread controls: {mistake}")

@@ -1,0 +1,380 @@
+"""The rim to workers: who is there, what each is doing, and what they report.
+
+Workers pull: a stream offers slots, gets deliveries, returns outcomes and is told, after the commit, that they are
+recorded. A delivery whose remote worker went away is not given to another before REATTACH_S, unless that worker comes
+back and names it: it may be past the final dot.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from mail.limits import BODY_CHUNK_OCTETS
+from mail.routing import Channel
+from mail.verp import sender_for
+from proto import work_pb2, work_pb2_grpc
+from runtime import wire
+from runtime.faults import Point, point
+from runtime.rpc import peer_role
+from runtime.serve import Process
+from runtime.worker import ORPHAN_S
+from services.queue.flights import Flight, Flights, Link, parse_key, waiting
+from services.queue.index import Message, State
+from services.queue.ledger import Forward, Reported, Settlement
+from services.queue.log import DamagedBody
+from services.queue.plan import Job, Plan, jobs_of
+from services.queue.store import Store
+
+# How long a new owner, or one whose worker went away, waits for the worker before the delivery is given to another.
+REATTACH_S = 30.0
+assert REATTACH_S > ORPHAN_S, "an orphaned worker stops before another may start"
+
+# A damaged message is not delivered and not forgotten: it is looked at again after this, for somebody may mend it.
+_DAMAGED_AGAIN_MS = 3_600_000
+
+_BATCH_OCTETS = 1024 * 1024
+
+
+class Dispatch(work_pb2_grpc.WorkServicer):
+    """Gives due jobs to workers and takes in what they report."""
+
+    def __init__(self, store: Store, plan: Plan, process: Process, cluster: str) -> None:
+        self._store = store
+        self._plan = plan
+        self._process = process
+        self._cluster = cluster
+        self._flights = Flights()
+        self._links: list[Link] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump_is_due = False
+        self._stopped = False
+        store.on_message = self.message_came
+        store.on_change.append(self._tell_logs)
+
+    # -- what there is to do ------------------------------------------------------------------------------------------
+
+    def message_came(self, log: str, message: Message) -> None:
+        """Plans the attempts of a message that is committed."""
+        self._plan_jobs(jobs_of(log, message))
+
+    def adopt(self, log: str, messages: list[Message], clean: bool) -> None:
+        """Plans everything in a log that is ours now; after an unclean end, remote attempts may be under way."""
+        held: list[Job] = []
+        for message in messages:
+            jobs = jobs_of(log, message)
+            if not clean:
+                held += [job for job in jobs if job.channel is Channel.REMOTE]
+                jobs = [job for job in jobs if job.channel is Channel.LOCAL]
+            self._plan_jobs(jobs)
+        if held:
+            asyncio.get_running_loop().call_later(REATTACH_S, self._plan_jobs, held)
+
+    def try_everything_now(self) -> None:
+        """SIGALRM: every message is due."""
+        self._plan.make_all_due()
+        self._pump_soon()
+
+    async def finish(self, timeout_s: float) -> bool:
+        """Gives nothing out any more and waits for what is out; says whether all of it came back in time."""
+        self._stopped = True
+        self._status()
+        try:
+            await asyncio.wait_for(self._flights.empty.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def under_way(self) -> int:
+        return sum(self._flights.busy.values())
+
+    @property
+    def links(self) -> list[Link]:
+        return self._links
+
+    def has_worker(self, channel: Channel) -> bool:
+        return any(link.channel is channel and link.worker for link in self._links)
+
+    def _plan_jobs(self, jobs: list[Job]) -> None:
+        now_ms = self._process.clock.wall_ms()
+        for job in jobs:
+            self._plan.put(job, now_ms)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Starts as much as is due and as workers have slots for."""
+        self._pump_is_due = False
+        if self._stopped:
+            return
+        now_ms = self._process.clock.wall_ms()
+        started = False
+        for channel in Channel:
+            while jobs := self._plan.take(channel, self._credit(channel), now_ms):
+                for job in jobs:
+                    started = self._start(self._freest(channel), job) or started
+        if started:
+            self._status()
+        self._set_timer(now_ms)
+
+    def _credit(self, channel: Channel) -> int:
+        return sum(link.credit for link in self._links if link.channel is channel and not link.draining)
+
+    def _freest(self, channel: Channel) -> Link:
+        links = [link for link in self._links if link.channel is channel and not link.draining]
+        return max(links, key=lambda link: link.credit)
+
+    def _set_timer(self, now_ms: int) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = self._plan.next_due_ms()
+        if due_ms is not None:
+            # Looked at again every minute at least, because the wall clock may jump under a long wait.
+            delay_s = min(60.0, max(0, due_ms - now_ms) / 1_000)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def _start(self, link: Link, job: Job) -> bool:
+        """Sends a job to a worker, unless it has become empty meanwhile; says whether it did."""
+        ledger = self._store.ledgers.get(job.log)
+        message = ledger.index.messages.get(job.id) if ledger else None
+        recipients = waiting(message, job) if message else ()
+        if ledger is None or message is None or not recipients:
+            self._plan.done(job)
+            return False
+        try:
+            body = ledger.body(message)
+        except (DamagedBody, OSError) as error:
+            self._process.events.alert(f"msg {job.id} is not delivered: {error}")
+            self._plan.done(job)
+            job.due_ms = self._process.clock.wall_ms() + _DAMAGED_AGAIN_MS
+            self._plan.put(job, self._process.clock.wall_ms())
+            return False
+        job.recipients = recipients
+        flight = self._flights.begin(job, link, planned=True)
+        for index in recipients:
+            message.recipients[index].state = State.DELIVERING
+            self._process.events.starting_delivery(
+                flight.numbers[index], job.id, job.channel.value, message.recipients[index].route.address
+            )
+        link.credit -= 1
+        link.deliveries.append((_delivery(flight, message, body), body))
+        link.say.set()
+        return True
+
+    async def Pull(
+        self, requests: AsyncIterator[work_pb2.WorkerMessage], context: Any
+    ) -> AsyncIterator[work_pb2.QueueMessage]:
+        link = Link()
+        role = peer_role(context)
+        reader = asyncio.create_task(self._read(link, role, requests))
+        reader.add_done_callback(lambda _: link.say.set())
+        self._links.append(link)
+        try:
+            yield self._hello()
+            while not reader.done():
+                await link.say.wait()
+                link.say.clear()
+                for message in self._to_say(link):
+                    yield message
+        finally:
+            reader.cancel()
+            self._links.remove(link)
+            self._link_gone(link)
+
+    def _hello(self) -> work_pb2.QueueMessage:
+        hello = work_pb2.QueueHello(
+            replica=self._process.instance, logs=list(self._store.ledgers), cluster=self._cluster
+        )
+        return work_pb2.QueueMessage(hello=hello)
+
+    def _tell_logs(self) -> None:
+        for link in self._links:
+            link.tell_logs = True
+            link.say.set()
+
+    def _to_say(self, link: Link) -> list[work_pb2.QueueMessage]:
+        """Everything that waits to be said to a worker, in messages of bearable size."""
+        messages = [work_pb2.QueueMessage()]
+        if link.tell_logs:
+            link.tell_logs = False
+            messages[0] = self._hello()
+        if link.acks:
+            point(Point.DISPATCH_BEFORE_ACK)  # recorded, and the worker will report again
+            messages[0].acks.extend(link.acks)
+            link.acks = []
+        octets = 0
+        for delivery, body in link.deliveries:
+            if octets > _BATCH_OCTETS:
+                messages.append(work_pb2.QueueMessage())
+                octets = 0
+            messages[-1].deliveries.append(delivery)
+            octets += len(delivery.body)
+            for start in range(BODY_CHUNK_OCTETS, len(body), BODY_CHUNK_OCTETS):
+                piece = body[start : start + BODY_CHUNK_OCTETS]
+                chunk = work_pb2.DeliveryChunk(key=delivery.key, data=piece)
+                messages.append(work_pb2.QueueMessage(chunks=[chunk]))
+                octets = _BATCH_OCTETS + 1
+        if link.deliveries:
+            point(Point.DISPATCH_BEFORE_DELIVERY)  # started here, known to no worker
+            link.deliveries = []
+        return messages
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    async def _read(self, link: Link, role: str, requests: AsyncIterator[work_pb2.WorkerMessage]) -> None:
+        async for message in requests:
+            if message.HasField("hello"):
+                if message.hello.channel != role:
+                    return  # a worker of one channel speaks for no other
+                self._greet(link, message.hello, message.slots)
+            link.draining = message.draining
+            link.credit += message.slots
+            for outcome in message.outcomes:
+                self._report(link, outcome)
+            if message.slots:
+                self._pump_soon()
+
+    def _greet(self, link: Link, hello: work_pb2.WorkerHello, slots: int) -> None:
+        link.channel = Channel(hello.channel)
+        link.worker = hello.worker
+        link.slots = slots
+        self._process.events.worker(hello.channel, hello.worker, slots)
+        for key in hello.holding:
+            flight = self._flights.find(key) or self._flights.recall(key, self._store)
+            if flight:
+                flight.link = link
+        self._status()
+
+    def _report(self, link: Link, outcome: work_pb2.Outcome) -> None:
+        log, message, attempt, _ = parse_key(outcome.key)
+        ledger = self._store.ledgers.get(log)
+        if ledger is None or message is None:
+            link.acks.append(work_pb2.Ack(key=outcome.key, recipient=outcome.recipient, not_owner=True))
+            link.say.set()
+            return
+        reported = Reported(
+            id=message,
+            recipient=outcome.recipient,
+            attempt=attempt,
+            kind=outcome.kind,
+            report=wire.cut(outcome.report),
+            done=tuple(outcome.done),
+            forwards=tuple(
+                Forward(one.sender, tuple(one.recipients), one.header, one.instruction) for one in outcome.forwards
+            ),
+        )
+        if outcome.possible_duplicate:
+            self._process.events.possible_duplicate("W3", message)
+        then = partial(self._settled, link, outcome.key, log, reported)
+        ledger.settle(reported, self._process.clock.wall_ms(), then)
+
+    def _settled(self, link: Link, key: str, log: str, reported: Reported, settlement: Settlement | None) -> None:
+        """A report is recorded: the worker may forget it, the log is told, and what it led to begins."""
+        if settlement is None:
+            return  # unknown: the worker keeps it, and reports it to the next owner
+        link.acks.append(work_pb2.Ack(key=key, recipient=reported.recipient))
+        link.say.set()
+        flight = self._flights.find(key)
+        if settlement.settled and settlement.message:
+            number = flight.numbers.get(reported.recipient, 0) if flight else 0
+            became = wire.outcome_of(settlement.settled.kind, settlement.settled.report)
+            self._process.events.delivery(number, reported.id, became)
+            self._status_soon()
+        if flight and flight.settle(reported.recipient):
+            self._land(flight)
+        if settlement.message and settlement.settled:
+            self._go_on(log, settlement, settlement.message, flight, reported)
+
+    def _go_on(
+        self, log: str, settlement: Settlement, message: Message, flight: Flight | None, reported: Reported
+    ) -> None:
+        for child in settlement.children:
+            if child.id == settlement.bounced_to:
+                self._process.events.bounce_msg(message.id, child.id)
+            else:
+                self._process.events.forwarded(message.id, child.id)
+        if settlement.discarded:
+            self._process.events.triple_bounce(message.id)
+        if settlement.finished:
+            self._process.events.end_msg(message.id)
+        elif flight is None:
+            self._plan_jobs(jobs_of(log, message, [reported.recipient]))
+        elif not flight.left:
+            self._plan_jobs(jobs_of(log, message, flight.job.recipients))
+        for child in settlement.children:
+            self._store.announce(child)
+            self.message_came(log, child)
+
+    def _land(self, flight: Flight) -> None:
+        self._flights.end(flight)
+        if flight.planned:
+            self._plan.done(flight.job)
+
+    def _link_gone(self, link: Link) -> None:
+        """A worker's stream has ended: what it was doing goes to another, at once or when it cannot be past the dot."""
+        flights = self._flights.of(link)
+        self._process.events.worker_gone(link.channel.value, link.worker, len(flights))
+        for flight in flights:
+            flight.link = None
+            if flight.job.channel is Channel.LOCAL:
+                self._take_back(flight)
+            else:
+                asyncio.get_running_loop().call_later(REATTACH_S, self._take_back_unless_attached, flight)
+
+    def _take_back_unless_attached(self, flight: Flight) -> None:
+        if flight.link is None and self._flights.find(flight.job.key) is flight:
+            self._process.events.possible_duplicate("W3", flight.job.id)
+            self._take_back(flight)
+
+    def _take_back(self, flight: Flight) -> None:
+        ledger = self._store.ledgers.get(flight.job.log)
+        message = ledger.index.messages.get(flight.job.id) if ledger else None
+        self._land(flight)
+        if message is None:
+            return
+        for index in flight.left:
+            if message.recipients[index].state is State.DELIVERING:
+                message.recipients[index].state = State.WAITING
+        self._plan_jobs(jobs_of(flight.job.log, message, flight.job.recipients))
+
+    # -- the status line ----------------------------------------------------------------------------------------------
+
+    def _status_soon(self) -> None:
+        """One status line for all the deliveries that end in one turn of the loop."""
+        if not self._flights.status_is_due:
+            self._flights.status_is_due = True
+            asyncio.get_running_loop().call_soon(self._status)
+
+    def _status(self) -> None:
+        self._flights.status_is_due = False
+        slots = {channel: sum(link.slots for link in self._links if link.channel is channel) for channel in Channel}
+        busy = self._flights.busy
+        self._process.events.status(
+            (busy[Channel.LOCAL], slots[Channel.LOCAL]), (busy[Channel.REMOTE], slots[Channel.REMOTE]), self._stopped
+        )
+
+
+def _delivery(flight: Flight, message: Message, body: bytes) -> work_pb2.Delivery:
+    targets = [(index, message.recipients[index]) for index in flight.job.recipients]
+    return work_pb2.Delivery(
+        key=flight.job.key,
+        log=flight.job.log,
+        id=message.id,
+        sender=sender_for(message.sender, targets[0][1].route.address),
+        recipients=[
+            work_pb2.Recipient(index=index, address=recipient.route.address, done=recipient.done)
+            for index, recipient in targets
+        ],
+        arrived_ms=message.arrived_ms,
+        body=body[:BODY_CHUNK_OCTETS],
+        size=len(body),
+        number=flight.numbers[targets[0][0]],
+    )

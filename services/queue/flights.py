@@ -1,0 +1,121 @@
+"""What is being delivered now: one flight for each attempt that a worker has, one link for each worker's stream."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from mail.address import split
+from mail.ids import MessageId, parse_id
+from mail.routing import Channel
+from proto import work_pb2
+from services.queue.index import Message, State
+from services.queue.plan import Job, jobs_of
+from services.queue.store import Store
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """A worker's stream: its credit, and what waits to be said on it."""
+
+    channel: Channel = Channel.LOCAL
+    worker: str = ""
+    slots: int = 0
+    credit: int = 0
+    draining: bool = False
+    tell_logs: bool = False
+    deliveries: list[tuple[work_pb2.Delivery, bytes]] = field(default_factory=list)
+    acks: list[work_pb2.Ack] = field(default_factory=list)
+    say: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """An attempt under way. `numbers` are qmail's delivery numbers, `left` the recipients not settled yet."""
+
+    job: Job
+    link: Link | None
+    planned: bool
+    numbers: dict[int, int]
+    left: set[int]
+
+    def settle(self, recipient: int) -> bool:
+        """Notes that a recipient is settled; says whether it was the last."""
+        if recipient not in self.left:
+            return False
+        self.left.discard(recipient)
+        return not self.left
+
+
+class Flights:
+    """Every attempt under way, by its key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Flight] = {}
+        self._last_number = 0
+        self.busy = dict.fromkeys(Channel, 0)
+        self.status_is_due = False
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    def begin(self, job: Job, link: Link | None, planned: bool) -> Flight:
+        """A new attempt; each of its recipients gets the next delivery number."""
+        numbers = {index: self._last_number + 1 + place for place, index in enumerate(job.recipients)}
+        self._last_number += len(numbers)
+        flight = Flight(job, link, planned, numbers, set(job.recipients))
+        self._by_key[job.key] = flight
+        self.busy[job.channel] += 1
+        self.empty.clear()
+        return flight
+
+    def end(self, flight: Flight) -> None:
+        if self._by_key.pop(flight.job.key, None):
+            self.busy[flight.job.channel] -= 1
+        if not self._by_key:
+            self.empty.set()
+
+    def find(self, key: str) -> Flight | None:
+        return self._by_key.get(key)
+
+    def recall(self, key: str, store: Store) -> Flight | None:
+        """A delivery that a worker began under an earlier owner of the log: it goes on, and is not started again."""
+        log, message_id, attempt, first = parse_key(key)
+        ledger = store.ledgers.get(log)
+        message = ledger.index.messages.get(message_id) if ledger and message_id else None
+        if message is None:
+            return None
+        for job in jobs_of(log, message, range(first, len(message.recipients))):
+            recipients = waiting(message, job)
+            if job.attempt == attempt and recipients and _same_destination(message, first, recipients[0]):
+                job.key, job.recipients = key, recipients
+                for index in recipients:
+                    message.recipients[index].state = State.DELIVERING
+                return self.begin(job, None, planned=False)
+        return None
+
+    def of(self, link: Link) -> list[Flight]:
+        return [flight for flight in self._by_key.values() if flight.link is link]
+
+
+def waiting(message: Message, job: Job) -> tuple[int, ...]:
+    """The recipients of a job that still wait for just this attempt."""
+    return tuple(
+        index
+        for index in job.recipients
+        if message.recipients[index].state is State.WAITING and message.recipients[index].attempts + 1 == job.attempt
+    )
+
+
+def _same_destination(message: Message, one: int, other: int) -> bool:
+    """Whether two recipients travel together; a local one travels alone."""
+    if one >= len(message.recipients) or one == other:
+        return one == other
+    routes = message.recipients[one].route, message.recipients[other].route
+    domains = [split(route.address)[1].lower() for route in routes]
+    return all(route.channel is Channel.REMOTE for route in routes) and domains[0] == domains[1]
+
+
+def parse_key(key: str) -> tuple[str, MessageId | None, int, int]:
+    """Log, message, attempt and first recipient of a delivery's name; no message when it is none of ours."""
+    parts = key.split("/")
+    if len(parts) != 4 or not parts[2].isdecimal() or not parts[3].isdecimal():
+        return "", None, 0, 0
+    return parts[0], parse_id(parts[1]), int(parts[2]), int(parts[3])

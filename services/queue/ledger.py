@@ -1,0 +1,304 @@
+"""One owned log at work: messages go in, outcomes come in, and every change is committed before anybody is told.
+
+Decides nothing about time or workers (plan.py, dispatch.py). A record changes the index through `Index.learn` only;
+what becomes of a recipient is learned as soon as it is decided, so that two outcomes in one frame see each other, but
+whatever others may see or do waits for the commit.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from mail import header, ids
+from mail.ids import MessageId
+from mail.limits import BOUNCE_BODY_MAX_OCTETS
+from mail.routing import RoutingTable
+from proto import work_pb2
+from services.queue import bounce, records, retry
+from services.queue.commit import Commits
+from services.queue.index import Index, Message, Standing, State
+from services.queue.log import INLINE_MAX_OCTETS, NOWHERE, DamagedBody, Log, Position
+
+DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
+_TOO_OLD = "I'm not going to try again; this message has been in the queue too long.\n"
+
+# The place of the bounce among the instructions of a message: no .qmail file has so many.
+_BOUNCE_INSTRUCTION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What control files say of the queue."""
+
+    routing: RoutingTable
+    bounce: bounce.BounceRules
+    lifetime_s: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that wants in."""
+
+    id: MessageId
+    sender: str
+    recipients: tuple[str, ...]
+    body: bytes
+    uid: int
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A message that a delivery caused."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    header: str
+    instruction: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a worker says became of one recipient at one attempt."""
+
+    id: MessageId
+    recipient: int
+    attempt: int
+    kind: int
+    report: str
+    done: tuple[int, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a report led to, told once it is committed."""
+
+    message: Message | None = None
+    settled: records.Settled | None = None
+    children: list[Message] = field(default_factory=list)
+    bounced_to: MessageId | None = None
+    discarded: bool = False
+    finished: bool = False
+
+
+class Ledger:
+    """The log, its index and its commits."""
+
+    def __init__(
+        self, log: Log, index: Index, commits: Commits, rules: Rules, damaged: Callable[[MessageId, DamagedBody], None]
+    ) -> None:
+        self.log = log
+        self.index = index
+        self.commits = commits
+        self.rules = rules
+        self._damaged = damaged
+        self._coming: dict[MessageId, list[Callable[[bool], None]]] = {}
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def standing(self, message: MessageId) -> Standing:
+        """What is known of an id; LIVE also while its commit is under way."""
+        return Standing.LIVE if message in self._coming else self.index.standing(message)
+
+    def when_known(self, message: MessageId, then: Callable[[bool], None]) -> None:
+        """Tells, of an id that is LIVE or FINISHED, whether it is committed: now, or when its commit is over."""
+        if message in self._coming:
+            self._coming[message].append(then)
+        else:
+            then(True)
+
+    async def accept(self, incoming: Incoming, now_ms: int, then: Callable[[Message | None], None]) -> None:
+        """Takes a message whose id is unknown; tells it once it is committed, or None when that is unknown."""
+        self._coming[incoming.id] = []
+        large = ""
+        body = incoming.body
+        if len(body) > INLINE_MAX_OCTETS:
+            large = await self.commits.in_order(lambda: self.log.store_large(incoming.id, body)) or ""
+            body = b""
+        said = records.Accepted(
+            id=incoming.id,
+            arrived_ms=now_ms,
+            sender=incoming.sender,
+            recipients=incoming.recipients,
+            routes=tuple(map(self.rules.routing.route, incoming.recipients)),
+            size=len(incoming.body),
+            uid=incoming.uid,
+            envid=incoming.envid,
+            large=large,
+            body=body,
+        )
+        self.commits.add([said], lambda positions: self._accepted(said, positions, then))
+
+    def _accepted(
+        self, said: records.Accepted, positions: list[Position] | None, then: Callable[[Message | None], None]
+    ) -> None:
+        message = self._learn_message(said, positions[0]) if positions else None
+        then(message)
+        for known in self._coming.pop(said.id, ()):
+            known(message is not None)
+
+    def refuse(self, message: MessageId, then: Callable[[bool], None]) -> None:
+        """Commits a tombstone for an id that is unknown: it will never be taken. Tells whether it is committed."""
+        tombstone = records.Refused(message)
+        self.index.learn(tombstone, NOWHERE)
+        self.commits.add([tombstone], lambda positions: self._refused(tombstone, positions, then))
+
+    def _refused(
+        self, tombstone: records.Refused, positions: list[Position] | None, then: Callable[[bool], None]
+    ) -> None:
+        if positions:
+            self.index.learn(tombstone, positions[0])
+        then(positions is not None)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def body(self, message: Message) -> bytes:
+        """The whole message; DamagedBody when the disk gave other octets than it was given."""
+        inline = self.log.read(message.position, message.body_crc)
+        return inline + self.log.read_large(message.large) if message.large else inline
+
+    def settle(self, reported: Reported, now_ms: int, then: Callable[[Settlement | None], None]) -> None:
+        """Takes what a worker reports; tells what it led to once that is committed, or None when that is unknown.
+
+        A report of something settled before changes nothing, and is told in its turn all the same.
+        """
+        message = self.index.messages.get(reported.id)
+        if message is None or not _is_news(message, reported):
+            self.commits.add([], lambda positions: then(None if positions is None else Settlement()))
+            return
+        said: list[records.Said] = []
+        try:
+            said += [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
+        except DamagedBody as error:
+            self._damaged(message.id, error)
+            reported = replace(reported, kind=work_pb2.Outcome.DEFERRED, report=DAMAGED)
+        settled = self._decide(message, reported, now_ms)
+        self.index.learn(settled, NOWHERE)
+        settlement = Settlement(message, settled)
+        said.insert(0, settled)
+        if message.settled:
+            said += self._finish(message, settlement, now_ms)
+        self.commits.add(said, lambda positions: self._settled(settlement, said, positions, then))
+
+    def _settled(
+        self,
+        settlement: Settlement,
+        said: list[records.Said],
+        positions: list[Position] | None,
+        then: Callable[[Settlement | None], None],
+    ) -> None:
+        if positions is None:
+            then(None)
+            return
+        for one, position in zip(said, positions, strict=True):
+            if isinstance(one, records.Accepted):
+                settlement.children.append(self._learn_message(one, position))
+            elif isinstance(one, records.Finished):
+                self.index.learn(one, position)
+                settlement.finished = True
+        message = settlement.message
+        if settlement.finished and message and message.large and not self.index.large_users[message.large]:
+            self.commits.later(lambda: self.log.remove_large(message.large))
+        then(settlement)
+
+    def _decide(self, message: Message, reported: Reported, now_ms: int) -> records.Settled:
+        """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""
+        kind, report = reported.kind, reported.report
+        recipient = message.recipients[reported.recipient]
+        if kind == work_pb2.Outcome.DEFERRED:
+            if retry.is_too_old(message.arrived_ms, now_ms, self.rules.lifetime_s, self.rules.scale):
+                kind, report = work_pb2.Outcome.FAILED, report + _TOO_OLD
+        elif kind not in (work_pb2.Outcome.DELIVERED, work_pb2.Outcome.FAILED):
+            kind = work_pb2.Outcome.DEFERRED
+        next_ms = retry.next_attempt_ms(message.arrived_ms, now_ms, recipient.route.channel, self.rules.scale)
+        return records.Settled(
+            id=message.id,
+            recipient=reported.recipient,
+            kind=kind,
+            attempts=reported.attempt,
+            next_attempt_ms=next_ms if kind == work_pb2.Outcome.DEFERRED else 0,
+            report=report,
+            done=reported.done,
+        )
+
+    def _child(self, parent: Message, reported: Reported, forward: Forward, now_ms: int) -> records.Accepted:
+        """The forward: the original message under a Delivered-To line; a large body is shared, not copied."""
+        child = ids.child_id(parent.id, reported.recipient, forward.instruction, "\n".join(forward.recipients))
+        trace = header.received_from_local(child, "by forward", now_ms // 1_000) + forward.header
+        inline = trace.encode() + self.log.read(parent.position, parent.body_crc)
+        return records.Accepted(
+            id=child,
+            arrived_ms=now_ms,
+            sender=forward.sender,
+            recipients=forward.recipients,
+            routes=tuple(map(self.rules.routing.route, forward.recipients)),
+            size=parent.size + len(inline) - parent.position.body.octets,
+            uid=parent.uid,
+            parent=parent.id,
+            large=parent.large,
+            body=inline,
+        )
+
+    def _finish(self, message: Message, settlement: Settlement, now_ms: int) -> list[records.Said]:
+        """The end of a message, with the bounce for those recipients that failed."""
+        failures = [
+            bounce.Failure(recipient.address, recipient.report)
+            for recipient in message.recipients
+            if recipient.state is State.FAILED
+        ]
+        said: list[records.Said] = [records.Finished(message.id)]
+        if not failures:
+            return said
+        bounce_id = ids.child_id(message.id, 0, _BOUNCE_INSTRUCTION, "bounce")
+        made = bounce.compose(
+            self.rules.bounce, message.sender, failures, self._beginning(message), (bounce_id, now_ms // 1_000)
+        )
+        if made is None:
+            settlement.discarded = True
+            return said
+        settlement.bounced_to = bounce_id
+        notice = records.Accepted(
+            id=bounce_id,
+            arrived_ms=now_ms,
+            sender=made.sender,
+            recipients=(made.recipient,),
+            routes=(self.rules.routing.route(made.recipient),),
+            size=len(made.body),
+            parent=message.id,
+            body=made.body,
+        )
+        return [notice, *said]
+
+    def _beginning(self, message: Message) -> bytes:
+        """As much of the original as a bounce may carry, and a little more, so that it is seen to be cut."""
+        try:
+            inline = self.log.read(message.position, message.body_crc)
+            if message.large and len(inline) <= BOUNCE_BODY_MAX_OCTETS:
+                return inline + self.log.read_large(message.large)[: BOUNCE_BODY_MAX_OCTETS + 1]
+        except DamagedBody as error:
+            self._damaged(message.id, error)
+            return b""
+        return inline
+
+    def _learn_message(self, said: records.Accepted, position: Position) -> Message:
+        """Makes a committed message known with the checksum that the scan would read, and without its body."""
+        self.index.learn(said, position)
+        message = self.index.messages[said.id]
+        message.body_crc = zlib.crc32(said.body)
+        return message
+
+    async def release(self) -> None:
+        """The last record of an orderly end: nothing is under way, so the next owner need not wait for anybody."""
+        await self.commits.in_order(lambda: self.log.append([records.Released()]))
+
+
+def _is_news(message: Message, reported: Reported) -> bool:
+    """Whether a report changes anything: not of a settled recipient, and no deferral of an attempt long over."""
+    if not 0 <= reported.recipient < len(message.recipients):
+        return False
+    recipient = message.recipients[reported.recipient]
+    if recipient.settled:
+        return False
+    return reported.kind != work_pb2.Outcome.DEFERRED or reported.attempt > recipient.attempts

@@ -1,0 +1,210 @@
+"""The logs that this replica owns, as one place: mail comes in here, and what is asked about it is answered here.
+
+Between the rims (intake.py, dispatch.py, admin.py) and the ledgers. Refuses only before anything is written.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from mail import address
+from mail.ids import MessageId, born_ms
+from mail.limits import MESSAGE_MAX_OCTETS, RECIPIENTS_MAX
+from runtime.config import EXIT_IO, EXIT_TEMPORARY
+from runtime.serve import Process
+from services.queue.commit import WAITING_MAX_OCTETS, Commits
+from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Message, Standing
+from services.queue.ledger import Incoming, Ledger, Rules
+from services.queue.log import DamagedBody, LostLog
+from services.queue.takeover import Taken
+
+# New mail is refused below this, so that outcomes can still be recorded: a twentieth of the volume, at most 2 GiB, at
+# least four segments; and a thousand inodes.
+_FREE_PART = 20
+_FREE_MAX_OCTETS = 2 * 1024**3
+_FREE_MIN_OCTETS = 256 * 1024**2
+_FREE_INODES = 1_000
+
+NOT_HERE = "451 4.3.2 this log is not kept here, please try again"
+DRAINING = "451 4.3.2 the queue is closing, please try again"
+BUSY = "451 4.3.2 the disk is slower than the mail, please try again"
+FULL = "452 4.3.1 not enough disk space, please try again later"
+STALE = "451 4.3.0 the message id is too old or from the future"
+INVALID = "554 5.6.0 the queue cannot take such an envelope"
+GONE = "451 4.3.0 this id was refused before"
+
+# Called with None when the message is committed, else with an answer: UNKNOWN or the reply of a refusal.
+Answer = Callable[[str | None], None]
+UNKNOWN = "unknown"
+
+
+class Store:
+    """Every ledger of this replica."""
+
+    def __init__(self, process: Process, rules: Rules, spool_path: str) -> None:
+        self.rules = rules
+        self.ledgers: dict[str, Ledger] = {}
+        self.draining = False
+        self.on_message: Callable[[str, Message], None] = lambda log, message: None
+        self.on_change: list[Callable[[], None]] = []
+        self._process = process
+        self._spool_path = spool_path
+        self._low_space = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- logs ---------------------------------------------------------------------------------------------------------
+
+    def adopt(self, taken: Taken, index: Index) -> Ledger:
+        """Puts a log that is ours to work and tells everybody that it is here."""
+        name = taken.log.name.log
+
+        def failed(error: Exception) -> None:
+            self._failed(name, error)
+
+        commits = Commits(taken.log, failed)
+        ledger = Ledger(taken.log, index, commits, self.rules, self._damaged)
+        self.ledgers[name] = ledger
+        self._tasks.append(asyncio.create_task(commits.run()))
+        self._process.events.took_log(name, taken.log.name.token, len(index.messages), taken.torn)
+        for orphan in set(taken.log.large_names()) - {large for large, users in index.large_users.items() if users}:
+            commits.later(lambda orphan=orphan: taken.log.remove_large(orphan))  # type: ignore[misc]
+        self._changed()
+        return ledger
+
+    def accepting_log(self) -> str:
+        """The log that new mail should name; "" when none takes any."""
+        if self.draining or not self.ledgers:
+            return ""
+        return next(iter(self.ledgers))
+
+    def set_rules(self, rules: Rules) -> None:
+        """After SIGHUP: how recipients that come from now on are routed."""
+        self.rules = rules
+        for ledger in self.ledgers.values():
+            ledger.rules = rules
+
+    def drain(self) -> None:
+        """Takes no new mail from now on."""
+        self.draining = True
+        self._changed()
+
+    async def close(self, clean: bool) -> None:
+        """Ends the work on every log; a clean end is written into it, so that the next owner need not wait."""
+        for ledger in self.ledgers.values():
+            if clean:
+                await ledger.release()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for ledger in self.ledgers.values():
+            ledger.commits.close()
+            ledger.log.close()
+
+    def look_at_disk(self) -> None:
+        """Measures the free space; called each second, so that accepting does not."""
+        found = os.statvfs(self._spool_path)
+        size = found.f_blocks * found.f_frsize
+        wanted = max(_FREE_MIN_OCTETS, min(size // _FREE_PART, _FREE_MAX_OCTETS))
+        # A file system that says 0 inodes (btrfs) makes them as it goes.
+        few_inodes = found.f_files > 0 and found.f_favail < _FREE_INODES
+        low = found.f_bavail * found.f_frsize < min(wanted, size // 2) or few_inodes
+        if low and not self._low_space:
+            self._process.events.alert("the spool is nearly full: new mail is refused")
+        self._low_space = low
+
+    # -- mail in ------------------------------------------------------------------------------------------------------
+
+    async def accept(self, log: str, incoming: Incoming, answer: Answer) -> None:
+        """Takes a message, or repeats what became of it the last time."""
+        ledger = self.ledgers.get(log)
+        if ledger is None:
+            answer(NOT_HERE)
+            return
+        standing = ledger.standing(incoming.id)
+        if standing is Standing.REFUSED:
+            answer(GONE)
+        elif standing is not Standing.UNKNOWN:
+            ledger.when_known(incoming.id, lambda committed: answer(None if committed else UNKNOWN))
+        elif refusal := self._refusal(ledger, incoming):
+            answer(refusal)
+        else:
+            now_ms = self._process.clock.wall_ms()
+            await ledger.accept(incoming, now_ms, lambda message: self._accepted(log, message, answer))
+
+    def _accepted(self, log: str, message: Message | None, answer: Answer) -> None:
+        if message is None:
+            answer(UNKNOWN)
+            return
+        self.announce(message)
+        self.on_message(log, message)
+        answer(None)
+
+    def announce(self, message: Message) -> None:
+        """The two events with which a message begins."""
+        self._process.events.new_msg(message.id)
+        self._process.events.info_msg(message.id, message.size, message.sender, message.uid)
+
+    def _refusal(self, ledger: Ledger, incoming: Incoming) -> str:
+        """Why a message is not taken, as an SMTP reply; "" when it is. Nothing was written yet."""
+        if self.draining:
+            return DRAINING
+        if self._low_space:
+            return FULL
+        if ledger.commits.waiting_octets > WAITING_MAX_OCTETS:
+            return BUSY
+        age_ms = self._process.clock.wall_ms() - born_ms(incoming.id)
+        if not -self._horizon_ms(ID_AHEAD_S) <= age_ms <= self._horizon_ms(ID_OLDEST_S):
+            return STALE
+        addresses = (incoming.sender, *incoming.recipients)
+        if not 1 <= len(incoming.recipients) <= RECIPIENTS_MAX or not all(map(address.acceptable, addresses)):
+            return INVALID
+        if len(incoming.body) > MESSAGE_MAX_OCTETS:
+            return INVALID
+        return ""
+
+    def _horizon_ms(self, seconds: int) -> int:
+        return int(self._process.clock.scaled(seconds) * 1_000)
+
+    # -- what became of it --------------------------------------------------------------------------------------------
+
+    async def resolve(self, log: str, message: MessageId) -> bool | None:
+        """Whether an id is committed in the log: True, or False with a tombstone on the disk; None: ask another."""
+        ledger = self.ledgers.get(log)
+        if ledger is None:
+            return None
+        standing = ledger.standing(message)
+        if standing is Standing.REFUSED:
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if standing is Standing.UNKNOWN:
+            ledger.refuse(message, future.set_result)
+            return False if await future else None
+        ledger.when_known(message, future.set_result)
+        return True if await future else None
+
+    def find(self, message: MessageId) -> tuple[str, Message] | None:
+        """A message that is not finished, and its log."""
+        for log, ledger in self.ledgers.items():
+            if message in ledger.index.messages:
+                return log, ledger.index.messages[message]
+        return None
+
+    # -- trouble ------------------------------------------------------------------------------------------------------
+
+    def _failed(self, log: str, error: Exception) -> None:
+        """A log that failed or was lost ends this process: the next owner, often ourselves again, takes it over."""
+        self.ledgers.pop(log, None)
+        self._changed()
+        if isinstance(error, LostLog):
+            self._process.events.lost_log(log, str(error))
+            self._process.stop(EXIT_TEMPORARY)
+        else:
+            self._process.events.alert(f"the spool's disk failed: {error}")
+            self._process.stop(EXIT_IO)
+
+    def _damaged(self, message: MessageId, error: DamagedBody) -> None:
+        self._process.events.alert(f"msg {message} is damaged and stays in the queue: {error}")
+
+    def _changed(self) -> None:
+        for call in self.on_change:
+            call()
