@@ -47,10 +47,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Spawner:
-    """The front's handle: the socket to the spawner and its pid."""
+    """The front's handle: the socket to the spawner, its pid, and where it finds accounts (asked before root was given
+    up, so the front reads the files in the same way)."""
 
     socket: socket.socket
     pid: int
+    places: Places
 
     @classmethod
     def fork(cls, places: Places, work: Work) -> "Spawner":
@@ -63,7 +65,7 @@ class Spawner:
             ours.close()
             _run_to_the_end(lambda: _live(theirs, front, places, work))
         theirs.close()
-        return cls(ours, pid)
+        return cls(ours, pid, places)
 
 
 @dataclass(slots=True, eq=False)
@@ -135,8 +137,7 @@ class _Loop:
             return self._reply(serial, Status.BUSY)
         fronts, childs = socket.socketpair()
         with fronts, childs:
-            parent = os.getpid()
-            made = self._fork(lambda: _become_child(childs, account, self._work, parent), account)
+            made = self._fork(lambda: _become_child(childs, account, self._work), account)
             if made is None:
                 return self._reply(serial, Status.BUSY)
             made.line = os.dup(childs.fileno())
@@ -232,7 +233,7 @@ def _follow(parent: int, child: Callable[[], None]) -> None:
     child()
 
 
-def _become_child(sock: socket.socket, account: Account, work: Work, parent: int) -> None:
+def _become_child(sock: socket.socket, account: Account, work: Work) -> None:
     os.umask(_UMASK)
     line = socket.socket(fileno=_only_descriptor(sock.detach()))
     try:
@@ -247,7 +248,6 @@ def _become_child(sock: socket.socket, account: Account, work: Work, parent: int
         return line.sendall(GREETING.pack(Status.UNSAFE, error.errno or 0))
     except OSError as error:
         return line.sendall(GREETING.pack(Status.NO_HOME, error.errno or 0))
-    privilege.end_with_parent(parent, signal.SIGKILL)
     line.sendall(GREETING.pack(Status.OK, 0))
     work.serve(line, account)
 

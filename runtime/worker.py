@@ -137,6 +137,10 @@ class Worker:
                 self._return_slot(stream)
             stream.say.set()
 
+    def holds(self, key: str) -> bool:
+        """Whether an outcome of this delivery has not been acknowledged yet."""
+        return key in self._held
+
     def may_proceed(self, delivery: Delivery) -> bool:
         """False when the log's owner has been out of reach so long that another may have started this delivery."""
         if self._owner(delivery.log):

@@ -1,0 +1,57 @@
+"""Starts local. The spawner is forked first (runtime/fronted.py), so asyncio and gRPC are imported in `main`."""
+
+import functools
+from typing import TYPE_CHECKING
+
+from runtime import fronted
+from runtime.accounts import Accounts
+from runtime.config import EXIT_TEMPORARY
+from runtime.spawner import Spawner
+from services.local import child
+from services.local.config import LocalConfig, Rules
+
+if TYPE_CHECKING:
+    from runtime.serve import Process
+
+
+async def main(spawner: Spawner, config: LocalConfig, process: "Process") -> None:
+    """Builds the parts and hands them to each other, serves, drains."""
+    import asyncio
+
+    from mail.routing import Channel
+    from runtime.children import Children
+    from runtime.serve import DRAIN_S
+    from runtime.worker import Worker
+    from services.local.front import Front, Surroundings
+    from services.local.ownership import Ownership
+    from services.local.pool import Pool
+    from services.local.server import AccountsServicer
+    from services.local.settlement import Settlement
+
+    rules = Rules(config.control_dir)
+    process.on_hangup(lambda: rules.reread_or(process.events.alert))
+    accounts = Accounts(spawner.places)
+    ownership = Ownership(accounts, process.clock)
+    give_up = functools.partial(process.stop, EXIT_TEMPORARY)
+    children = Children(spawner, give_up)
+    pool = Pool(children, process.clock)
+    worker = Worker(Channel.LOCAL, config.queues, rules.concurrency, process)
+    settlement = Settlement(process.clock, pool, accounts, worker.holds)
+    front = Front(worker, pool, ownership, settlement, Surroundings(rules, process.events, give_up))
+    AccountsServicer(rules, ownership, pool).register(process.rpc.grpc)
+    running = [asyncio.create_task(one) for one in (worker.run(front.take), pool.run(), settlement.run())]
+    for task in running:
+        task.add_done_callback(lambda ended: None if ended.cancelled() else give_up())
+
+    await process.serve()
+
+    await worker.drain(DRAIN_S)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    pool.close()
+    children.close()
+
+
+if __name__ == "__main__":
+    fronted.run("local", LocalConfig, child.work, main)

@@ -1,0 +1,156 @@
+"""What the front and a user's child say to each other: a batch of work one way, one answer the other.
+
+Each is four octets of length and JSON; the bodies of a batch travel beside it in one sealed memory file. Both ends are
+our own code, but the child is a user: the front believes nothing of an answer that does not fit its question.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from mail.outcome import Deferred, Delivered, Failed, Outcome
+from services.local.delivery import Forwarding, Job
+from services.local.sweep import NOTHING_SETTLED, Settled
+
+LENGTH = struct.Struct("<I")
+# 64 jobs with addresses of 900 octets, escaped; and their answers with reports and forwards to 100 addresses each.
+FRAME_MAX_OCTETS = 16 * 1024 * 1024
+
+_KINDS: dict[str, type[Delivered] | type[Deferred] | type[Failed]] = {"K": Delivered, "Z": Deferred, "D": Failed}
+_LETTERS = {kind: letter for letter, kind in _KINDS.items()}
+_DONE_AT = 9  # of `done` in a row of a job: JSON has no tuples
+
+
+class BadFrame(Exception):
+    """The other end said something that it may not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Jobs to deliver, addresses (dash, extension) to look up, Maildirs to sweep: any of them may be empty."""
+
+    jobs: tuple[Job, ...] = ()
+    addresses: tuple[tuple[str, str], ...] = ()
+    sweep: tuple[str, ...] = ()
+    settled: Settled = NOTHING_SETTLED
+    default_delivery: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one job. `published` are (Maildir, file name); `forgotten` names window W5."""
+
+    outcome: Outcome
+    done: tuple[int, ...] = ()
+    forwardings: tuple[Forwarding, ...] = ()
+    published: tuple[tuple[str, str], ...] = ()
+    forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One `Done` a job; for an address True (somebody's), False (nobody's) or None (cannot be said); for a Maildir how
+    many elections stay."""
+
+    done: tuple[Done, ...] = ()
+    found: tuple[bool | None, ...] = ()
+    stay: tuple[int, ...] = ()
+
+
+def frame(value: object) -> bytes:
+    payload = json.dumps(value, separators=(",", ":")).encode()
+    return LENGTH.pack(len(payload)) + payload
+
+
+def question_frame(question: Question) -> bytes:
+    settled = question.settled
+    return frame(
+        {
+            "jobs": [_job_row(job) for job in question.jobs],
+            "addresses": question.addresses,
+            "sweep": question.sweep,
+            "settled": (settled.since_s, settled.until_s, sorted(settled.but)),
+            "default": question.default_delivery,
+        }
+    )
+
+
+def read_question(payload: bytes) -> Question:
+    said = json.loads(payload)
+    since_s, until_s, but = said["settled"]
+    return Question(
+        jobs=tuple(_job(row) for row in said["jobs"]),
+        addresses=tuple((dash, ext) for dash, ext in said["addresses"]),
+        sweep=tuple(said["sweep"]),
+        settled=Settled(since_s, until_s, frozenset(but)),
+        default_delivery=said["default"],
+    )
+
+
+def answer_frame(answer: Answer) -> bytes:
+    rows = [
+        (
+            _LETTERS[type(done.outcome)],
+            done.outcome.report,
+            done.done,
+            [(one.sender, one.recipients, one.header, one.instruction) for one in done.forwardings],
+            done.published,
+            done.forgotten,
+        )
+        for done in answer.done
+    ]
+    return frame({"done": rows, "found": answer.found, "stay": answer.stay})
+
+
+def read_answer(payload: bytes, question: Question) -> Answer:
+    """The answer, which fits its question; BadFrame otherwise."""
+    try:
+        said = json.loads(payload)
+        answer = Answer(
+            done=tuple(_done(row) for row in said["done"]),
+            found=tuple(None if one is None else bool(one) for one in said["found"]),
+            stay=tuple(int(one) for one in said["stay"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadFrame(repr(error)) from error
+    counts = (len(answer.done), len(answer.found), len(answer.stay))
+    if counts != (len(question.jobs), len(question.addresses), len(question.sweep)):
+        raise BadFrame("the answer has not as many parts as the question")
+    return answer
+
+
+def _job_row(job: Job) -> tuple[object, ...]:
+    return (
+        job.message,
+        job.recipient,
+        job.arrived_s,
+        job.cluster,
+        job.sender,
+        job.local,
+        job.host,
+        job.dash,
+        job.ext,
+        job.done,
+        job.start,
+        job.end,
+    )
+
+
+def _job(row: list[Any]) -> Job:
+    row[_DONE_AT] = tuple(row[_DONE_AT])
+    return Job(*row)
+
+
+def _done(row: list[Any]) -> Done:
+    kind, report, done, forwardings, published, forgotten = row
+    return Done(
+        outcome=_KINDS[kind](str(report)),
+        done=tuple(int(one) for one in done),
+        forwardings=tuple(
+            Forwarding(str(sender), tuple(str(one) for one in recipients), str(header), int(instruction))
+            for sender, recipients, header, instruction in forwardings
+        ),
+        published=tuple((str(path), str(name)) for path, name in published),
+        forgotten=bool(forgotten),
+    )

@@ -1,0 +1,65 @@
+"""What local is told by its environment, and what it reads from the control directory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mail.routing import RoutingTable
+from runtime.accounts import Places
+from runtime.config import Address, ConfigError, addresses, integer, setting, text
+from runtime.controls import Controls, read_all
+from runtime.fronted import FrontedConfig
+
+# Slots are places in a batch here, not processes as in qmail, whose default was 10.
+CONCURRENCY_LOCAL = 120
+DEFAULT_DELIVERY = "./Maildir/"
+_UID_MAX = 0xFFFF_FFFE - 1
+
+
+def optional_uid(value: str) -> int | None:
+    """A uid, or "" for none."""
+    return integer(1, _UID_MAX)(value) if value else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalConfig(FrontedConfig):
+    """The environment of local."""
+
+    queues: tuple[Address, ...] = setting("QUEUE_ADDRS", addresses)
+    accounts_dir: str = setting("ACCOUNTS_DIR", text, "var/accounts")
+    alias_dir: str = setting("ALIAS_DIR", text, "var/alias")
+    homes_dir: str = setting("HOMES_DIR", text, "var/homes")
+    alias_uid: int = setting("ALIAS_UID", integer(1, _UID_MAX), "7790")
+    front_uid: int | None = setting("FRONT_UID", optional_uid, "")
+
+    def places(self) -> Places:
+        return Places.here(self.accounts_dir, self.homes_dir, self.alias_dir, self.alias_uid)
+
+
+class Rules:
+    """The control files that local obeys."""
+
+    routing: RoutingTable
+    default_delivery: str
+    concurrency: int
+
+    def __init__(self, directory: str) -> None:
+        self._controls = Controls(directory)
+        self.reread()
+
+    def reread(self) -> None:
+        """locals, virtualdomains, percenthack, envnoathost, defaultdelivery, concurrencylocal, or ConfigError."""
+        controls = self._controls
+        read_all(controls.routing, lambda: controls.text("defaultdelivery"))
+        self.routing = controls.routing()
+        # Lines, as qmail-start's argument may be; an empty file is none.
+        self.default_delivery = (controls.text("defaultdelivery") or "").strip("\n") or DEFAULT_DELIVERY
+        # Read at the start only, like qmail's: the slots are with the queue by now.
+        self.concurrency = max(1, controls.integer("concurrencylocal", CONCURRENCY_LOCAL))
+
+    def reread_or(self, alert: Callable[[str], None]) -> None:
+        """Rereads at SIGHUP; a mistake is said by `alert` and leaves the old rules standing."""
+        try:
+            self.reread()
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                alert(f"unable to reread controls: {mistake}")

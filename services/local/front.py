@@ -1,0 +1,229 @@
+"""The front's side of local delivery: takes deliveries from the queue's stream and gives them to users' children.
+
+While one batch of an account is under way the next gathers: the busier a mailbox, the fewer syncs a message. Knows who
+answers for an address and what to say when there is no child; sees no home, and no file that a user controls.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mail import address
+from mail.accounts import Account
+from mail.outcome import Deferred, Delivered, Failed, Outcome
+from runtime.accounts import AccountsError
+from runtime.children import SpawnError
+from runtime.events import Events
+from runtime.spawn import Status
+from runtime.worker import Delivery, ForwardMail, Result, Target, Worker
+from services.local import texts
+from services.local.batch import Done, Question
+from services.local.config import Rules
+from services.local.delivery import Job
+from services.local.ownership import Ownership, Person
+from services.local.pool import ChildGone, Pool
+from services.local.settlement import Settlement
+
+# One batch is one memory file and one round of syncs; more than this at once only makes the first wait for the last.
+BATCH_JOBS_MAX = 64
+BATCH_OCTETS_MAX = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One recipient of one delivery, the accounts that may answer for it, and the one whose turn it is."""
+
+    delivery: Delivery
+    target: Target
+    persons: Iterator[Person]
+    person: Person
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the front is told, whom it tells, and how it ends the service when it cannot go on."""
+
+    rules: Rules
+    events: Events
+    stop: Callable[[], None]
+
+
+class Front:
+    """Delivers what the worker takes. `take` is the worker's callback."""
+
+    def __init__(
+        self, worker: Worker, pool: Pool, ownership: Ownership, settlement: Settlement, surroundings: Surroundings
+    ) -> None:
+        self._worker = worker
+        self._pool = pool
+        self._ownership = ownership
+        self._settlement = settlement
+        self._rules = surroundings.rules
+        self._events = surroundings.events
+        self._stop = surroundings.stop
+        self._lanes: dict[Account, deque[_Waiting]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        """Begins every delivery; each target is settled with the worker when its outcome is known."""
+        for delivery in deliveries:
+            self._settlement.took(delivery.key)
+            for target in delivery.targets:
+                self._begin(delivery, target)
+
+    def _begin(self, delivery: Delivery, target: Target) -> None:
+        local, host = address.split(target.address)
+        if not host:
+            self._settle(delivery, target, Failed(texts.NO_HOST))
+        elif not local:
+            self._settle(delivery, target, Delivered(""))  # qmail-lspawn's trash address
+        else:
+            self._line_up(delivery, target, self._ownership.persons(local))
+
+    def _line_up(self, delivery: Delivery, target: Target, persons: Iterator[Person]) -> None:
+        """Into the lane of the next account that may answer for the address."""
+        try:
+            person = next(persons, None)
+        except AccountsError as error:
+            self._events.warning(str(error))
+            return self._settle(delivery, target, Deferred(texts.ACCOUNTS_UNREADABLE))
+        if person is None:
+            return self._settle(delivery, target, Deferred(texts.NO_ALIAS))
+        waiting = _Waiting(delivery, target, persons, person)
+        lane = self._lanes.get(person.account)
+        if lane is not None:
+            lane.append(waiting)
+            return
+        self._lanes[person.account] = deque((waiting,))
+        task = asyncio.create_task(self._run_lane(person.account))
+        self._tasks.add(task)
+        task.add_done_callback(self._lane_ended)
+
+    async def _run_lane(self, account: Account) -> None:
+        """One batch after another, until nothing waits for this account."""
+        lane = self._lanes[account]
+        while lane:
+            # What arrives in this turn of the loop still comes along.
+            await asyncio.sleep(0)
+            wanted = [one for one in _next_batch(lane) if self._may_begin(one)]
+            if wanted:
+                await self._deliver(account, wanted)
+        del self._lanes[account]
+
+    async def _deliver(self, account: Account, wanted: list[_Waiting]) -> None:
+        jobs, bodies = _jobs(wanted)
+        try:
+            question = Question(jobs=jobs, default_delivery=self._rules.default_delivery)
+            answer = await self._pool.ask(account, question, bodies)
+        except SpawnError as error:
+            return self._no_child(account, wanted, error)
+        except ChildGone as gone:
+            return self._lost_child(account, wanted, gone)
+        self._ownership.learn(account, True)
+        for one, done in zip(wanted, answer.done, strict=True):
+            self._finish(account, one, done)
+
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # A bug: the lane's deliveries would wait for ever. The next start takes them up again.
+            self._events.alert(f"a lane has ended with {error!r}")
+            self._stop()
+
+    def _may_begin(self, one: _Waiting) -> bool:
+        if self._worker.may_proceed(one.delivery):
+            return True
+        self._settle(one.delivery, one.target, Deferred(texts.OUT_OF_CONTACT))
+        return False
+
+    def _no_child(self, account: Account, wanted: list[_Waiting], error: SpawnError) -> None:
+        if error.status is Status.NOT_OWNER:  # then this is no mail account, and the next best answers
+            self._ownership.learn(account, False)
+            for one in wanted:
+                self._line_up(one.delivery, one.target, one.persons)
+            return
+        self._events.warning(f"no child for {account.name}: {error}", account=account.name, deliveries=len(wanted))
+        for one in wanted:
+            self._settle(one.delivery, one.target, Deferred(report_of(account, error)))
+
+    def _lost_child(self, account: Account, wanted: list[_Waiting], gone: ChildGone) -> None:
+        """Ignorance means later: the next attempt finds out what this one did."""
+        self._events.warning(str(gone), account=account.name, deliveries=len(wanted))
+        report = texts.MAILDIR_TIMEOUT if gone.silent else texts.CRASHED
+        for one in wanted:
+            self._settlement.lost_sight_of(one.delivery.id)
+            self._settle(one.delivery, one.target, Deferred(report))
+
+    def _finish(self, account: Account, one: _Waiting, done: Done) -> None:
+        delivery = one.delivery
+        for path, name in done.published:
+            self._events.published(delivery.id, account.name, name)
+            self._settlement.published(account.name, path, delivery.id)
+        if done.forgotten:
+            self._events.possible_duplicate("W5", delivery.id)
+        forwards = tuple(
+            ForwardMail(made.sender, made.recipients, made.header, made.instruction) for made in done.forwardings
+        )
+        self._worker.settle(delivery, (Result(one.target.index, done.outcome, done.done, forwards),))
+
+    def _settle(self, delivery: Delivery, target: Target, outcome: Outcome) -> None:
+        self._worker.settle(delivery, (Result(target.index, outcome, target.done),))
+
+
+def report_of(account: Account, error: SpawnError) -> str:
+    """What a deferral says when the user's child could not be made."""
+    match error.status:
+        case Status.NO_HOME:
+            return texts.no_home(account.home, error.errno)
+        case Status.UNREADABLE:
+            return texts.ACCOUNTS_UNREADABLE
+        case Status.UNSAFE:
+            return texts.UNSAFE
+        case _:
+            return texts.NO_CHILD
+
+
+def _next_batch(lane: deque[_Waiting]) -> list[_Waiting]:
+    """What goes together: bounded in number and octets, but always at least one."""
+    batch: list[_Waiting] = []
+    octets = 0
+    while lane and len(batch) < BATCH_JOBS_MAX:
+        octets += len(lane[0].delivery.body)
+        if batch and octets > BATCH_OCTETS_MAX:
+            break
+        batch.append(lane.popleft())
+    return batch
+
+
+def _jobs(wanted: list[_Waiting]) -> tuple[tuple[Job, ...], list[bytes]]:
+    """The jobs, and the bodies they point into; a body that several recipients get is there once."""
+    jobs: list[Job] = []
+    bodies: list[bytes] = []
+    places: dict[str, tuple[int, int]] = {}
+    end = 0
+    for one in wanted:
+        delivery = one.delivery
+        if delivery.key not in places:
+            places[delivery.key] = (end, end + len(delivery.body))
+            end += len(delivery.body)
+            bodies.append(delivery.body)
+        local, host = address.split(one.target.address)
+        start, stop = places[delivery.key]
+        jobs.append(
+            Job(
+                message=delivery.id,
+                recipient=one.target.index,
+                arrived_s=delivery.arrived_ms // 1_000,
+                cluster=delivery.cluster,
+                sender=delivery.sender,
+                local=local,
+                host=host,
+                dash=one.person.dash,
+                ext=one.person.ext,
+                done=one.target.done,
+                start=start,
+                end=stop,
+            )
+        )
+    return tuple(jobs), bodies

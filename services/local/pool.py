@@ -1,0 +1,175 @@
+"""Warm children: one a user, kept for a while, at most so many, the least recently used goes first.
+
+Knows sockets, memory files and silence. A child that is dead, says nonsense or says nothing in time is `ChildGone`;
+what it was asked may have happened or not, and asking again is safe.
+"""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mail.accounts import Account
+from runtime.children import Children
+from runtime.clock import Clock
+from services.local import batch
+from services.local.batch import Answer, BadFrame, Question
+
+WARM_MAX = 64
+IDLE_S = 60.0
+# A batch that takes longer than this hangs: a disk of which nobody knows when it answers.
+SILENT_S = 120.0
+_LOOK_EVERY_S = 10.0
+_RECEIVE_OCTETS = 256 * 1024
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class ChildGone(Exception):
+    """The child died, or was given up. `silent`: it did not answer in time."""
+
+    def __init__(self, account: str, silent: bool) -> None:
+        super().__init__(f"the child of {account} {'does not answer' if silent else 'has died'}")
+        self.silent = silent
+
+
+@dataclass(slots=True)
+class _Warm:
+    """A user's place in the pool: the child, if there is one, and whose turn it is to ask."""
+
+    account: Account
+    line: socket.socket | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    active: bool = False
+    wanted: int = 0
+    used_at: float = 0.0
+
+
+class Pool:
+    """Asks users' children, making them when they are needed."""
+
+    def __init__(self, children: Children, clock: Clock) -> None:
+        self._children = children
+        self._clock = clock
+        self._warm: OrderedDict[str, _Warm] = OrderedDict()  # least recently used first
+        self._at_once = asyncio.Semaphore(WARM_MAX)
+        self._loop = asyncio.get_running_loop()
+
+    async def ask(self, account: Account, question: Question, bodies: Sequence[bytes] = ()) -> Answer:
+        """The answer of the user's child. ChildGone when it is not known; SpawnError when there is no child."""
+        warm = self._warm.setdefault(account.name, _Warm(account))
+        warm.wanted += 1
+        try:
+            async with warm.turn, self._at_once:
+                warm.active = True
+                try:
+                    return await self._ask(warm, account, question, bodies)
+                finally:
+                    warm.active = False
+        finally:
+            warm.wanted -= 1
+            warm.used_at = self._clock.monotonic()
+            if warm.line is None and not warm.wanted:
+                self._warm.pop(account.name, None)
+
+    async def run(self) -> None:
+        """Ends children that nobody has asked for a while; until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            before = self._clock.monotonic() - IDLE_S
+            for name in [name for name, warm in self._warm.items() if not warm.wanted and warm.used_at < before]:
+                _hang_up(self._warm.pop(name))
+
+    def close(self) -> None:
+        """Hangs up on everybody; children end when they notice."""
+        for warm in self._warm.values():
+            _hang_up(warm)
+
+    async def _ask(self, warm: _Warm, account: Account, question: Question, bodies: Sequence[bytes]) -> Answer:
+        if warm.account != account or (warm.line is not None and _is_dead(warm.line)):
+            _hang_up(warm)  # the account has another uid or home now, or the child has ended
+            warm.account = account
+        self._warm.move_to_end(account.name)
+        if warm.line is None:
+            self._make_room()
+            warm.line = await self._children.child(account.name)
+        try:
+            async with asyncio.timeout(SILENT_S):
+                await self._send(warm.line, batch.question_frame(question), bodies)
+                return batch.read_answer(await self._receive(warm.line), question)
+        except (OSError, BadFrame) as error:  # TimeoutError is an OSError
+            _hang_up(warm)
+            raise ChildGone(account.name, isinstance(error, TimeoutError)) from error
+        except BaseException:  # cancelled between question and answer: this line cannot be used again
+            _hang_up(warm)
+            raise
+
+    def _make_room(self) -> None:
+        lines = [warm for warm in self._warm.values() if warm.line is not None]
+        for warm in lines:
+            if len(lines) < WARM_MAX:
+                return
+            if not warm.active:
+                _hang_up(warm)
+                lines.remove(warm)
+                if not warm.wanted:
+                    del self._warm[warm.account.name]
+                return
+
+    async def _send(self, line: socket.socket, frame: bytes, bodies: Sequence[bytes]) -> None:
+        fd = _memory_file(bodies) if bodies else -1
+        try:
+            sent = socket.send_fds(line, [frame], [fd] if fd >= 0 else [])
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        if sent < len(frame):
+            await self._loop.sock_sendall(line, memoryview(frame)[sent:])
+
+    async def _receive(self, line: socket.socket) -> bytes:
+        data = bytearray()
+        size = batch.LENGTH.size
+        while len(data) < size:
+            more = await self._loop.sock_recv(line, _RECEIVE_OCTETS)
+            if not more:
+                raise ConnectionResetError
+            data += more
+            if len(data) >= batch.LENGTH.size:
+                size = batch.LENGTH.size + batch.LENGTH.unpack_from(data)[0]
+                if size > batch.FRAME_MAX_OCTETS:
+                    raise BadFrame("the answer is too long")
+        return bytes(data[batch.LENGTH.size :])
+
+
+def _memory_file(bodies: Sequence[bytes]) -> int:
+    """The bodies one after another, in memory that nobody can change any more."""
+    fd = os.memfd_create("bodies", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for body in bodies:
+            rest = memoryview(body)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _is_dead(line: socket.socket) -> bool:
+    """Whether the child has hung up since it was last asked; one that speaks unasked counts as dead."""
+    try:
+        line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _hang_up(warm: _Warm) -> None:
+    if warm.line is not None:
+        warm.line.close()
+        warm.line = None

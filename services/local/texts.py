@@ -1,0 +1,75 @@
+"""The words of qmail-local and qmail-lspawn, to the byte, and the few that they never had to say.
+
+People, bounces and scripts know them by heart; every text stands here once.
+"""
+
+import errno
+import os
+
+NO_MAILBOX = "Sorry, no mailbox here by that name. (#5.1.1)\n"
+NO_HOST = "Sorry, address must include host name. (#5.1.3)\n"
+NO_ALIAS = "Unable to find alias user!\n"
+LOOPING = "This message is looping: it already has my Delivered-To line. (#5.4.6)\n"
+HOME_WRITABLE = "Uh-oh: home directory is writable. (#4.7.0)\n"
+HOME_STICKY = "Home directory is sticky: user is editing his .qmail file. (#4.2.1)\n"
+DOT_WRITABLE = "Uh-oh: .qmail file is writable. (#4.7.0)\n"
+DOT_BLANK = "Uh-oh: first line of .qmail file is blank. (#4.2.1)\n"
+DOT_FILE_IN_LIST = "Uh-oh: .qmail has file delivery but has x bit set. (#4.7.0)\n"
+DOT_PROGRAM_IN_LIST = "Uh-oh: .qmail has prog delivery but has x bit set. (#4.7.0)\n"
+NO_MAILDIR = "Unable to chdir to maildir. (#4.2.1)\n"
+MAILDIR_TROUBLE = "Temporary error on maildir delivery. (#4.3.0)\n"
+MAILDIR_TIMEOUT = "Timeout on maildir delivery. (#4.3.0)\n"
+CRASHED = "qmail-local crashed.\n"
+TROUBLE = "Temporary failure in qmail-lspawn.\n"
+FORWARD_TOO_LONG = "Unable to forward message: envelope address too long for qq (#5.1.3).\n"
+
+# Not qmail's: cases that it let pass, or that cannot happen there.
+DOT_NUL = "Uh-oh: .qmail file has a NUL octet in it. (#4.2.1)\n"
+DOT_TOO_LONG = "Uh-oh: .qmail file is too long. (#4.2.1)\n"
+DOT_TOO_MANY = "Uh-oh: .qmail file has too many instructions. (#4.2.1)\n"
+DOT_OTHERS = "Uh-oh: .qmail file belongs to another user. (#4.7.0)\n"
+NO_MBOX_YET = "Delivery to an mbox file is not supported yet. (#4.3.5)\n"
+NO_PROGRAM_YET = "Delivery to a program is not supported yet. (#4.3.5)\n"
+ACCOUNTS_UNREADABLE = "Unable to read the account files. (#4.3.0)\n"
+UNSAFE = "Unable to become the user. (#4.3.0)\n"
+FORWARD_UNFIT = "Unable to forward message: an address in .qmail is not fit for an envelope. (#4.3.5)\n"
+NO_CHILD = "Unable to start a process for the user. (#4.3.0)\n"
+OUT_OF_CONTACT = "The queue is out of reach: this delivery was not started. (#4.3.0)\n"
+
+_QMAIL_WORDS = {
+    errno.ENOENT: "file does not exist",
+    errno.EACCES: "access denied",
+    errno.EPERM: "permission denied",
+    errno.ENOSPC: "out of disk space",
+    errno.ENOTDIR: "not a directory",
+    errno.EISDIR: "is a directory",
+    errno.EEXIST: "file already exists",
+    errno.ETIMEDOUT: "timed out",
+}
+
+
+def because(number: int) -> str:
+    """qmail's words for an errno (error_str(3)), the system's for those it had none for."""
+    return _QMAIL_WORDS.get(number) or os.strerror(number).lower()
+
+
+def no_home(home: str, number: int) -> str:
+    return f"Unable to switch to {home}: {because(number)}. (#4.3.0)\n"
+
+
+def cannot_open(name: str, number: int) -> str:
+    return f"Unable to open {name}: {because(number)}. (#4.3.0)\n"
+
+
+def did(files: int, forwards: int, programs: int) -> str:
+    """The report of a success."""
+    return f"did {files}+{forwards}+{programs}\n"
+
+
+def maildir_trouble(number: int) -> str:
+    """A mailbox that is full says so; everything else is qmail's one sentence."""
+    if number == errno.EDQUOT:
+        return "The mailbox is over its quota. (#4.2.2)\n"
+    if number == errno.ENOSPC:
+        return "Temporary error on maildir delivery: out of disk space. (#4.3.1)\n"
+    return MAILDIR_TROUBLE
