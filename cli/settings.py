@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli import ports
+from cli.configfast import is_host
 from cli.topology import BY_NAME, METRICS, SERVICES
 from runtime.config import Address, ConfigError, choice, integer, load, number, port, setting, text
+
+
+def _host(value: str) -> str:
+    if value and not is_host(value):
+        raise ValueError("is not a host name")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpConfig:
     """The environment of `up`; ports of 0 are chosen free."""
 
+    mail_name: str = setting("MAIL_NAME", _host, "")
     bind: str = setting("BIND", text, "127.0.0.1")
     smtp_port: int = setting("SMTP_PORT", port, "2525")
     pop3_port: int = setting("POP3_PORT", port, "2110")

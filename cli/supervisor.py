@@ -127,23 +127,30 @@ class Supervisor:
     async def _live(self, instance: Instance) -> int:
         """One life of the process, from start to exit status."""
         launch = instance.launch
-        process = await asyncio.create_subprocess_exec(
-            *launcher(launch.uid),
-            *launch.command,
-            cwd=CHECKOUT,
-            env=_environment(launch, instance.deaths),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C is for `up` alone, which stops the services in order
-        )
-        assert process.stdout is not None
+        # A pipe of our own: asyncio's would hold back the exit status while a child of the process holds its end.
+        reader, writer = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *launcher(launch.uid),
+                *launch.command,
+                cwd=CHECKOUT,
+                env=_environment(launch, instance.deaths),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writer,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C is for `up` alone, which stops the services in order
+            )
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
         instance.pid = process.pid
         instance.reasons.clear()
         self._note(instance)
         if self._is_stopping(instance):  # asked while it was being started
             _signal(process.pid, signal.SIGTERM)
-        reading = asyncio.create_task(self._read(instance, process.stdout))
+        reading = asyncio.create_task(self._read(instance, reader))
         status = await process.wait()
         instance.pid = 0
         _kill_group(process.pid)
@@ -154,9 +161,13 @@ class Supervisor:
         self._forget(launch, ("pid", "json") if self._is_stopping(instance) else ("pid",))
         return status
 
-    async def _read(self, instance: Instance, output: asyncio.StreamReader) -> None:
+    async def _read(self, instance: Instance, pipe: int) -> None:
         log = LineLog(instance.launch.name, os.path.join(self._log, f"{instance.launch.name}.log"), self._console)
         begin = f"{instance.launch.service.name}: ".encode()
+        output = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(pipe, "rb", buffering=0)
+        )
         try:
             while data := await output.read(_READ_OCTETS):
                 for line in log.feed(data):
@@ -165,6 +176,7 @@ class Supervisor:
                         del instance.reasons[:-_REASONS_MAX]
         finally:
             log.end()
+            transport.close()
 
     def _note(self, instance: Instance) -> None:
         """run/<name>.pid and run/<name>.json, whole at any instant."""

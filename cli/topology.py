@@ -192,10 +192,11 @@ SERVICES: tuple[Service, ...] = (
 
 BY_NAME: Mapping[str, Service] = {service.name: service for service in SERVICES}
 
-# The order in which `up` ends them: first no more mail comes in, last the queue writes what became of it.
-STOP_ORDER = ("smtpd", "pop3", "remote", "local", "queue", "redis")
+# The order in which `up` ends them: first no more mail comes in, then deliveries end, then the queue writes what became
+# of them; Redis last.
+STOP_GROUPS = (("smtpd",), ("pop3", "remote", "local"), ("queue",), ("redis",))
 
-assert sorted(STOP_ORDER) == sorted(BY_NAME), "every service must be stopped"
+assert sorted(name for group in STOP_GROUPS for name in group) == sorted(BY_NAME), "every service must be stopped"
 
 
 def uid_of_role(role: str) -> int:

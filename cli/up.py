@@ -18,14 +18,12 @@ from cli.places import Places
 from cli.ports import Ports
 from cli.refusal import Refusal
 from cli.supervisor import Supervisor
-from cli.topology import METRICS
+from cli.topology import METRICS, STOP_GROUPS
 from cli.wiring import Launch, Wish
 from runtime.clock import SystemChance, SystemClock
 from runtime.config import EXIT_CONFIG, Address
 from runtime.durable import Disk
 
-# First no more mail comes in, then deliveries end, then the queue writes what became of them; Redis last.
-STOP_ORDER = (("smtpd",), ("pop3", "remote", "local"), ("queue",), ("redis",))
 # What an earlier `up`, killed, left behind may drain this long before it is killed.
 _LEFTOVERS_DRAIN_S = 5.0
 _CONSOLE_CLOSE_S = 2.0
@@ -111,7 +109,7 @@ async def _live(stack: Stack) -> int:
     for task in (announcing, refused, asked):
         task.cancel()
     await asyncio.gather(announcing, refused, asked, return_exceptions=True)
-    await supervisor.stop(STOP_ORDER)
+    await supervisor.stop(STOP_GROUPS)
     await page.close()
     console.close(_CONSOLE_CLOSE_S)
     if supervisor.refused.is_set():
