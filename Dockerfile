@@ -39,7 +39,7 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash services
 ENV SEAPOST_SERVICE=${SERVICE}
 STOPSIGNAL SIGTERM
 CMD ["sh", "-c", "exec python -m services.${SEAPOST_SERVICE}"]
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "exec python -m runtime.probe ${SEAPOST_SERVICE}"]
 
 # -- who it is (cli/topology.py) --------------------------------------------------------------------------------------
