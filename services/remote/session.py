@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 from runtime import faults
 from runtime.clock import Clock
@@ -311,8 +312,7 @@ class _Wire(asyncio.Protocol):
     # -- asyncio calls ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._use(transport)
+        self._use(cast(asyncio.Transport, transport))  # uvloop's own class is not one by name
 
     def data_received(self, data: bytes) -> None:
         self._events.extend(self.client.receive(data))

@@ -32,6 +32,9 @@ class Tcpto:
         self._scale = scale
         self._records: dict[str, _Record] = {}
 
+    def __len__(self) -> int:
+        return len(self._records)
+
     def timed_out(self, ip: str, now_s: float) -> None:
         """A connection attempt got no answer within timeoutconnect."""
         record = self._records.pop(ip, None)
