@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cli.refusal import Refusal
 from cli.topology import ROLES, uid_of_role
 from runtime.clock import Clock
+from runtime.config import SERVER_NAME
 from runtime.durable import Disk
-from runtime.rpc import SERVER_NAME
 
 # Nobody but our own services trusts this CA, and nobody renews by hand in time: long, but a role's ends before the CA.
 CA_LIFETIME = timedelta(days=20 * 365)

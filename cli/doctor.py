@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cli import embedded, lock, privileges
 from cli.places import Places
-from cli.refusal import EXIT_FAILED, Refusal
+from cli.refusal import EXIT_FAILED
 from cli.topology import ROLES
 from runtime.config import ConfigError
 from runtime.controls import Controls
@@ -60,9 +60,6 @@ def _processes(places: Places) -> Iterator[str]:
     for process in lock.noted(places):
         if not process.runs:
             yield f"{process.name}: not running: see {os.path.join(places.log, process.name)}.log"
-    try:
-        warning = privileges.find(places).warning
-    except Refusal as refusal:
-        warning = str(refusal)
+    warning = privileges.Attempt(places).result().warning
     if warning:
         yield warning

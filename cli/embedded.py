@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 
+from cli.places import Places
 from cli.refusal import Refusal
 from cli.topology import BY_NAME, uid_of_role
 from runtime.durable import Disk
@@ -91,6 +92,13 @@ def find_server() -> str | None:
     return path if os.access(path, os.X_OK) else None
 
 
+def configure(places: Places, data_dir: str, port: int) -> str:
+    """Writes the configuration of the server that `up` starts into run/; returns its path."""
+    path = os.path.join(places.run, "redis-0.conf")
+    Disk().replace_file(path, configuration(places.tls, data_dir, port).encode(), 0o644)
+    return path
+
+
 def configuration(tls_dir: str, data_dir: str, port: int) -> str:
     """The server's configuration file: loopback, ACL users, an append-only file, no eviction."""
     return "\n".join(
@@ -99,6 +107,7 @@ def configuration(tls_dir: str, data_dir: str, port: int) -> str:
             f"port {port}",
             "daemonize no",
             'logfile ""',
+            "loglevel warning",
             f'dir "{data_dir}"',
             f'aclfile "{os.path.join(tls_dir, "redis", "users.acl")}"',
             "appendonly yes",

@@ -37,7 +37,11 @@ class Noted:
 @contextlib.contextmanager
 def hold(places: Places) -> Iterator[None]:
     """Holds the lock of the state directory; Refusal (75) names the process that has it."""
-    os.makedirs(places.run, mode=0o755, exist_ok=True)
+    os.umask(0o022)
+    try:
+        os.makedirs(places.run, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"{error.filename}: {error.strerror}: choose a directory of your own with --state DIR") from error
     path = os.path.join(places.run, "up.lock")
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -13,6 +13,7 @@ from cli.topology import BY_NAME
 
 _TRY = "import os, sys, grpc, runtime.config; os.stat(os.path.join(sys.argv[1], 'run'))"
 _TIMEOUT_S = 30.0
+_UID = BY_NAME["smtpd"].uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,41 @@ class Privileges:
     warning: str = ""
 
 
-def find(places: Places) -> Privileges:
-    """Tries as smtpd's uid; without root there is nothing to try."""
-    if os.geteuid() != 0:
-        return Privileges(drops=False)
-    uid = BY_NAME["smtpd"].uid
-    command = (*launcher(uid), sys.executable, "-c", _TRY, places.state)
-    try:
-        done = subprocess.run(
-            command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
-        )
-        if done.returncode == 0:
+class Attempt:
+    """The interpreter, started as smtpd's uid; without root there is nothing to try. Ask `result` once."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            self._process = subprocess.Popen(
+                (*launcher(_UID), sys.executable, "-c", _TRY, places.state),
+                cwd=CHECKOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+
+    def result(self) -> Privileges:
+        """What became of it; waits for its end."""
+        if self._process is None:
+            return Privileges(drops=False)
+        try:
+            _, complaint = self._process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            complaint = f"no answer within {_TIMEOUT_S:g} s".encode()
+        if self._process.returncode == 0:
             return Privileges(drops=True)
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = [str(error)]
-    why = said[-1] if said else "no message"
-    return Privileges(
-        drops=False,
-        warning=f"warning: every service runs as root, because uid {uid} cannot run {sys.executable} in {CHECKOUT} "
-        f"with {places.state} ({why}): let others read and enter these (chmod o+rx), or run `up` as an ordinary user",
-    )
+        said = complaint.decode("utf-8", "replace").strip().splitlines()
+        why = said[-1] if said else "no message"
+        return Privileges(
+            drops=False,
+            warning=f"warning: every service runs as root, because uid {_UID} cannot run {sys.executable} "
+            f"in {CHECKOUT} with {self._places.state} ({why}): "
+            "let others read and enter these (chmod o+rx), or run `up` as an ordinary user",
+        )
 
 
 def launcher(uid: int | None) -> tuple[str, ...]:

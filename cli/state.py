@@ -7,7 +7,6 @@ As root the directories belong to the services that need them; otherwise everyth
 import os
 import shutil
 import socket
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,15 +54,6 @@ class Owners:
             services=dropped,
             operator=operator_uid if root else None,
         )
-
-
-def make_root(places: Places) -> None:
-    """The state directory itself and run/ in it, where the lock is; Refusal when they cannot be made."""
-    os.umask(0o022)
-    try:
-        os.makedirs(places.run, mode=0o755, exist_ok=True)
-    except OSError as error:
-        raise Refusal(f"{error.filename}: {error.strerror}: choose a directory of your own with --state DIR") from error
 
 
 def prepare(places: Places, environ: Mapping[str, str], owners: Owners) -> Prepared:
@@ -172,16 +162,11 @@ def _alias_maildir(alias: str, owner: int | None) -> None:
 
 
 def redis_directory(places: Places, owners: Owners) -> str:
-    """Where the Redis server that `up` starts keeps its file; what is in it may vanish at any time."""
+    """An empty directory for the Redis server that `up` starts: what it held may vanish at any time, and a file of
+    another version, or a torn one, would keep it from starting."""
     path = os.path.join(places.run, "redis-0.data")
+    shutil.rmtree(path, ignore_errors=True)
     os.makedirs(path, mode=0o700, exist_ok=True)
-    if stat.S_IMODE(os.lstat(path).st_mode) != 0o700:
-        os.chmod(path, 0o700)
     if owners.redis is not None:
-        _own_tree(path, owners.redis)
+        os.chown(path, owners.redis, owners.redis)
     return path
-
-
-def forget_redis(places: Places) -> None:
-    """Removes the Redis server's file: a broken one must not keep the server from starting."""
-    shutil.rmtree(os.path.join(places.run, "redis-0.data"), ignore_errors=True)

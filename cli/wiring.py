@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cli.places import CHECKOUT, Places
+from cli.places import Places
 from cli.refusal import EXIT_USAGE, Refusal
 from cli.topology import BY_NAME, SERVICES, Service, Source, Variable
 from runtime.config import Address
@@ -91,11 +91,10 @@ def wire(wish: Wish, choose: Callable[[], Address]) -> list[Launch]:
     return launches
 
 
-def redis_launch(command: tuple[str, ...], wish: Wish, address: Address) -> Launch:
+def redis_launch(command: tuple[str, ...], environ: Mapping[str, str], drops: bool, address: Address) -> Launch:
     """The Redis server as a process like the others; `http` is absent, `rpc` is where it answers."""
     service = BY_NAME["redis"]
-    uid = service.uid if wish.drops else None
-    return Launch(service, 0, command, dict(wish.environ), uid, rpc=address, http=None)
+    return Launch(service, 0, command, dict(environ), service.uid if drops else None, rpc=address, http=None)
 
 
 def _environment(wish: Wish, service: Service, own: Mapping[str, str], peers: Mapping[str, str]) -> dict[str, str]:
@@ -127,8 +126,3 @@ def _value(variable: Variable, wish: Wish, service: Service, own: Mapping[str, s
             return variable.of
         case Source.FRONT:
             return str(service.uid) if wish.drops else ""
-
-
-def working_directory() -> str:
-    """Where services run: the checkout's root, which is what `python -m services.queue` needs."""
-    return CHECKOUT

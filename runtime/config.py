@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+# The name in every certificate of ours: addresses change, the CA and the role in the common name do not.
+SERVER_NAME = "seapost.internal"
+
 EXIT_CONFIG = 78
 EXIT_IO = 74
 EXIT_TEMPORARY = 75

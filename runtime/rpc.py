@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from runtime.config import Address, ConfigError
+from runtime.config import SERVER_NAME, Address, ConfigError
 
 # Who may call a method; the name is the common name of the caller's certificate.
 ALLOWED: dict[str, frozenset[str]] = {
@@ -26,9 +26,6 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 _EVERYONE = frozenset({"smtpd", "queue", "local", "remote", "pop3", "cli"})
 _HEALTH = "/grpc.health.v1.Health/"
-
-# The name in every certificate of ours: addresses change, the CA and the role in the common name do not.
-SERVER_NAME = "seapost.internal"
 
 _MESSAGE_MAX_OCTETS = 4 * 1024 * 1024
 _OPTIONS: tuple[tuple[str, int | str], ...] = (

@@ -249,7 +249,7 @@ async def redis_port(tmp_path: Path) -> AsyncIterator[int]:
     embedded.ensure_users(str(tls), os.geteuid())
     port = Ports(SystemChance()).choose().port
     path = tmp_path / "redis.conf"
-    path.write_text(embedded.configuration(str(tls), str(tmp_path), port))
+    path.write_text(embedded.configuration(str(tls), str(tmp_path), port) + "loglevel notice\n")
     process = await asyncio.create_subprocess_exec(server, str(path), stdout=asyncio.subprocess.PIPE)
     assert process.stdout
     while b"Ready to accept connections" not in (line := await asyncio.wait_for(process.stdout.readline(), 20)):

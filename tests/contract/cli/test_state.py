@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cli import accounts, certs, configfast, state
+from cli import accounts, certs, configfast, lock, state
 from cli.places import Places, find
 from cli.refusal import Refusal
 from cli.topology import ROLES, uid_of_role
 from runtime.clock import SystemClock
+from runtime.config import SERVER_NAME
 from runtime.passwords import check
-from runtime.rpc import SERVER_NAME, Identity
+from runtime.rpc import Identity
 
 
 @pytest.fixture
@@ -179,5 +180,5 @@ def test_a_certificate_that_ends_soon_is_made_anew(places: Places) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named() -> None:
-    with pytest.raises(Refusal, match=r"/proc/nowhere.*--state DIR"):
-        state.make_root(find("/proc/nowhere", {}))
+    with pytest.raises(Refusal, match=r"/proc/nowhere.*--state DIR"), lock.hold(find("/proc/nowhere", {})):
+        pass
