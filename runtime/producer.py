@@ -73,9 +73,9 @@ class Producer:
         """Keeps a stream to every replica until cancelled."""
         await peers.follow(self._queues, self._keep)
 
-    def available(self) -> bool:
-        """Whether some replica takes mail now."""
-        return any(stream.log for stream in self._streams)
+    async def available(self) -> bool:
+        """Whether some replica takes mail now; while none does, waits a moment for one that is being started."""
+        return bool(await self._open_streams())
 
     async def submit(self, submission: Submission) -> str | None:
         """None when the message is committed: say 250. Otherwise the whole SMTP reply to give."""
@@ -95,16 +95,19 @@ class Producer:
         return receipt.text or NOT_QUEUED
 
     async def _choose(self) -> _Stream | None:
-        """The next stream, in turns, that takes mail; waits a moment for one to appear."""
+        """The next stream, in turns, that takes mail."""
+        open_streams = await self._open_streams()
+        self._turn += 1
+        return open_streams[self._turn % len(open_streams)] if open_streams else None
+
+    async def _open_streams(self) -> list[_Stream]:
+        """Every stream that takes mail; waits a moment for one to appear."""
         deadline = self._process.clock.monotonic() + _WAIT_FOR_STREAM_S
         while True:
             open_streams = [stream for stream in self._streams if stream.log]
-            if open_streams:
-                self._turn += 1
-                return open_streams[self._turn % len(open_streams)]
             left = deadline - self._process.clock.monotonic()
-            if left <= 0:
-                return None
+            if open_streams or left <= 0:
+                return open_streams
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)

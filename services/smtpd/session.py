@@ -53,7 +53,7 @@ _FOREIGN = (b"GET ", b"POST ", b"PUT ", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"SS
 class Queue(Protocol):
     """The queue, as runtime/producer.py offers it."""
 
-    def available(self) -> bool: ...
+    async def available(self) -> bool: ...
 
     async def submit(self, submission: Submission) -> str | None: ...
 
@@ -312,7 +312,8 @@ class Session(SMTP):
         sender = grammar.mail(arg or "")
         if isinstance(sender, grammar.Refused):
             return self._refuse(sender.reply, arg or "")
-        refusal = policy.refuse_sender(self._client, sender.size, self._office.queue.available())
+        available = await self._while_busy(self._office.queue.available())
+        refusal = policy.refuse_sender(self._client, sender.size, available)
         if refusal is not None:
             return self._refuse(refusal, sender.address)
         self.envelope.mail_from = sender.address

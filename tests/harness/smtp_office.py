@@ -4,10 +4,10 @@ The queue and the keeper satisfy the same Protocol classes as runtime/producer.p
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class DictQueue:
     gate: asyncio.Event | None = None
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def available(self) -> bool:
+    async def available(self) -> bool:
         return self.open
 
     async def submit(self, submission: Submission) -> str | None:
@@ -75,6 +75,34 @@ class DictKeeper:
         return Verdict.DELIVERABLE if known else Verdict.NOBODY
 
 
+class Peer:
+    """A raw client."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def reply(self) -> str:
+        """The next reply, its lines joined; "" when the server has closed."""
+        lines = []
+        while line := (await asyncio.wait_for(self.reader.readline(), 20)).decode():
+            assert line.endswith("\r\n")
+            lines.append(line.rstrip())
+            if line[3:4] != "-":
+                break
+        return "\n".join(lines)
+
+    async def ask(self, said: bytes) -> str:
+        self.writer.write(said)
+        return await self.reply()
+
+    async def rest(self) -> list[str]:
+        """Every reply until the server closes."""
+        replies = []
+        while reply := await self.reply():
+            replies.append(reply)
+        return replies
+
+
 @dataclass
 class Server:
     """A running smtpd."""
@@ -85,6 +113,25 @@ class Server:
     door: Door
     _events_dir: Path
     rules: Rules
+    _peers: list[Peer] = field(default_factory=list)
+
+    async def peer(self, connection: socket.socket | None = None) -> Peer:
+        """A client, closed when the server ends; on `connection` when there is one already."""
+        if connection is None:
+            streams = await asyncio.open_connection(self.address.host, self.port)
+        else:
+            connection.setblocking(False)
+            streams = await asyncio.open_connection(sock=connection)
+        self._peers.append(Peer(*streams))
+        return self._peers[-1]
+
+    async def close(self) -> None:
+        for peer in self._peers:
+            peer.writer.close()
+        for peer in self._peers:
+            with contextlib.suppress(OSError):
+                await peer.writer.wait_closed()
+        await self.door.close(5)
 
     @property
     def port(self) -> int:
@@ -100,7 +147,7 @@ class Server:
         return socket.create_connection((self.address.host, self.port), timeout=20)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def running(directory: Path, time_scale: float = 1.0, **changes: Any) -> AsyncIterator[Server]:
     """smtpd with RULES but for `changes`."""
     loop = asyncio.get_running_loop()
@@ -110,7 +157,8 @@ async def running(directory: Path, time_scale: float = 1.0, **changes: Any) -> A
     door, queue = Door(), DictQueue()
     office = Office(lambda: rules, queue, DictKeeper(), door, clock, SystemChance(), events, 7791)
     address = await door.open(Address("127.0.0.1", 0), lambda: Session(office, loop))
+    server = Server(address, office, queue, door, directory, rules)
     try:
-        yield Server(address, office, queue, door, directory, rules)
+        yield server
     finally:
-        await door.close(5)
+        await server.close()
