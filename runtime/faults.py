@@ -43,19 +43,28 @@ class Point(StrEnum):
 class _Armed:
     """The one point that this process was told to die at, if any."""
 
-    def __init__(self, spec: str) -> None:
-        name, _, count = spec.partition(":")
-        self.point = Point(name) if name else None
-        self.left = int(count or 1)
+    def __init__(self) -> None:
+        self.point: Point | None = None
+        self.left = 0
 
 
-_armed = _Armed(os.environ.get("CRASH_AT", ""))
+_armed = _Armed()
+
+
+def arm(spec: str) -> None:
+    """Tells this process to die at a point: its name and, after a colon, at which passing; "" disarms."""
+    name, _, count = spec.partition(":")
+    _armed.point = Point(name) if name else None
+    _armed.left = int(count or 1)
 
 
 def point(name: Point) -> None:
     """Dies here when armed for this point; otherwise does nothing."""
-    if _armed.point is None or name is not _armed.point:
+    if name is not _armed.point:
         return
     _armed.left -= 1
     if _armed.left <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get("CRASH_AT", ""))

@@ -283,14 +283,13 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         link.acks.append(work_pb2.Ack(key=key, recipient=reported.recipient))
         link.say.set()
         flight = self._flights.find(key)
-        if settlement.settled and settlement.message:
-            number = flight.numbers.get(reported.recipient, 0) if flight else 0
-            became = wire.outcome_of(settlement.settled.kind, settlement.settled.report)
-            self._process.events.delivery(number, reported.id, became)
-            self._status_soon()
+        number = flight.numbers.get(reported.recipient, 0) if flight else 0
         if flight and flight.settle(reported.recipient):
             self._land(flight)
         if settlement.message and settlement.settled:
+            became = wire.outcome_of(settlement.settled.kind, settlement.settled.report)
+            self._process.events.delivery(number, reported.id, became)
+            self._status()
             self._go_on(log, settlement, settlement.message, flight, reported)
 
     def _go_on(
@@ -347,14 +346,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
 
     # -- the status line ----------------------------------------------------------------------------------------------
 
-    def _status_soon(self) -> None:
-        """One status line for all the deliveries that end in one turn of the loop."""
-        if not self._flights.status_is_due:
-            self._flights.status_is_due = True
-            asyncio.get_running_loop().call_soon(self._status)
-
     def _status(self) -> None:
-        self._flights.status_is_due = False
         slots = {channel: sum(link.slots for link in self._links if link.channel is channel) for channel in Channel}
         busy = self._flights.busy
         self._process.events.status(

@@ -52,7 +52,6 @@ class Flights:
         self._by_key: dict[str, Flight] = {}
         self._last_number = 0
         self.busy = dict.fromkeys(Channel, 0)
-        self.status_is_due = False
         self.empty = asyncio.Event()
         self.empty.set()
 
