@@ -16,9 +16,9 @@ from services.smtpd.session import Office, Session
 async def main(config: SmtpdConfig, process: Process) -> None:
     """Takes mail until the process is asked to end, then answers for what it has read to the final dot."""
     loop = asyncio.get_running_loop()
-    rules = CurrentRules(config.control_dir, process)
+    rules = CurrentRules(config.control_dir, process.clock, process.events)
     process.on_hangup(rules.look)
-    accounts = Accounts(config.local_addrs, process)
+    accounts = Accounts(config.local_addrs, process.identity, process.clock)
     producer = Producer(config.queue_addrs, process)
     door = Door()
     office = Office(

@@ -12,8 +12,9 @@ import grpc
 
 from proto import accounts_pb2, accounts_pb2_grpc
 from runtime import rpc
+from runtime.clock import Clock
 from runtime.config import Address
-from runtime.serve import Process
+from runtime.rpc import Identity
 from services.smtpd import limits
 from services.smtpd.policy import Verdict
 
@@ -33,9 +34,9 @@ _KEPT_S = {
 class Accounts:
     """What is known of addresses, and how more gets known."""
 
-    def __init__(self, keepers: tuple[Address, ...], process: Process) -> None:
-        self._channels = [rpc.channel(keeper, process.identity) for keeper in keepers]
-        self._clock = process.clock
+    def __init__(self, keepers: tuple[Address, ...], identity: Identity, clock: Clock) -> None:
+        self._channels = [rpc.channel(keeper, identity) for keeper in keepers]
+        self._clock = clock
         self._known: OrderedDict[str, tuple[float, Verdict]] = OrderedDict()
         self._asked: dict[str, asyncio.Future[Verdict]] = {}
         self._waiting: list[str] = []

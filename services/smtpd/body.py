@@ -5,11 +5,13 @@ which is then read to its true end without being kept, so that nothing in it can
 loop over lines: the work is done by a handful of searches over each piece.
 """
 
+import re
 from enum import StrEnum
 
 from mail.limits import HEADER_FIELDS_MAX, HEADER_MAX_OCTETS, HOPS_MAX, TEXT_LINE_MAX_OCTETS
 
 _END = b"\r\n.\r\n"
+_FIELDS = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*)*")
 
 
 class Fault(StrEnum):
@@ -119,14 +121,14 @@ def header_fault(message: bytes, start: int) -> Fault | None:
     """Whether the header from `start` on is too large, or has been through too many hands (qmail-smtpd's hundred)."""
     end = message.find(b"\n\n", max(0, start - 1), start + HEADER_MAX_OCTETS + 2)
     if end < 0:
-        end = len(message)
-        if end - start > HEADER_MAX_OCTETS:
-            return Fault.LONG_HEADER
-    lines = message.count(b"\n", start, end)
-    if lines < HOPS_MAX - 1:
+        end = min(len(message), start + HEADER_MAX_OCTETS + 2)
+    if message.count(b"\n", start, end) < HOPS_MAX - 1 and end - start <= HEADER_MAX_OCTETS:
         return None
+    # Long for a header: it may be text without one, which ends where the first line is no field.
+    fields = _FIELDS.match(message, start, end)
+    end = fields.end() if fields else start
     header = b"\n" + message[start:end].lower()
     if header.count(b"\nreceived") + header.count(b"\ndelivered") >= HOPS_MAX:
         return Fault.LOOPING
-    fields = header.count(b"\n") - header.count(b"\n ") - header.count(b"\n\t")
-    return Fault.LONG_HEADER if fields > HEADER_FIELDS_MAX else None
+    count = header.count(b"\n") - header.count(b"\n ") - header.count(b"\n\t")
+    return Fault.LONG_HEADER if count > HEADER_FIELDS_MAX or end - start > HEADER_MAX_OCTETS else None

@@ -7,9 +7,10 @@ made while running keeps the rules in force and is an alert, because a half-writ
 import os
 
 from mail.limits import MESSAGE_MAX_OCTETS
+from runtime.clock import Clock
 from runtime.config import ConfigError
 from runtime.controls import Controls, read_all
-from runtime.serve import Process
+from runtime.events import Events
 from services.smtpd import limits, tcprules
 from services.smtpd.policy import Rules
 
@@ -31,11 +32,11 @@ _NAMES = (
 class CurrentRules:
     """The rules in force. Raises ConfigError when made from wrong files."""
 
-    def __init__(self, directory: str, process: Process) -> None:
+    def __init__(self, directory: str, clock: Clock, events: Events) -> None:
         self._paths = tuple(os.path.join(directory, name) for name in _NAMES)
         self._directory = directory
-        self._clock = process.clock
-        self._events = process.events
+        self._clock = clock
+        self._events = events
         self._looked = self._clock.monotonic()
         self._seen = self._signature()
         self._rules = self._read()
