@@ -181,6 +181,6 @@ async def is_healthy(address: Address, identity: Identity, timeout_s: float) -> 
 
 
 def ended(writer: "asyncio.Task[None]") -> None:
-    """For the task that writes to a stream: a broken stream ends it, and the task that reads says so; nothing is lost."""
+    """For the task that writes to a stream: a broken stream ends it in silence, for the task that reads tells."""
     if not writer.cancelled() and (error := writer.exception()) and not isinstance(error, grpc.aio.AioRpcError):
         raise error

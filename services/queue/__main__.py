@@ -31,7 +31,8 @@ async def main(config: QueueConfig, process: Process) -> None:
     store = Store(process, rules, spool.path)
     plan = Plan()
     dispatch = Dispatch(store, plan, process, about.cluster)
-    ownership = Ownership(process, spool, Taker(spool, disk, process.instance, process.events), fence)
+    taker = Taker(spool, disk, process.instance, process.events, config.spool_segment_octets)
+    ownership = Ownership(process, spool, taker, fence)
     await ownership.start(store, dispatch)
 
     queue_pb2_grpc.add_QueueServicer_to_server(Intake(store), process.rpc.grpc)

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
-from runtime.config import ConfigError, ServiceConfig, flag, setting, text
+from runtime.config import ConfigError, ServiceConfig, flag, integer, setting, text
 from runtime.controls import Controls, read_all
 from runtime.serve import Process
 from services.queue.bounce import BounceRules
 from services.queue.ledger import Rules
+from services.queue.log import SEGMENT_OCTETS
 from services.queue.store import Store
+
+# Small segments are for tests, which want to see many; smaller ones than this would hold hardly a message each.
+SEGMENT_MIN_OCTETS = 16 * 1024
 
 _LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
 
@@ -16,6 +20,9 @@ _LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
 class QueueConfig(ServiceConfig):
     spool_dir: str = setting("SPOOL_DIR", text, "var/spool")
     redis_url: str = setting("REDIS_URL", text, "")
+    spool_segment_octets: int = setting(
+        "SPOOL_SEGMENT_OCTETS", integer(SEGMENT_MIN_OCTETS, SEGMENT_OCTETS), str(SEGMENT_OCTETS)
+    )
     spool_unsafe_fs: bool = setting("SPOOL_UNSAFE_FS", flag, "0")
 
 

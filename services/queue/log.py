@@ -15,15 +15,16 @@ from runtime.faults import Point, point
 from services.queue import frame, records
 from services.queue.spool import LogName, SegmentName
 
+# Large enough that beginning one is rare, small enough that the scan reads it at once and disk comes back in portions.
 SEGMENT_OCTETS = 64 * 1024 * 1024
 
-# The most that one frame may hold: a group of commits, or what a takeover copies forward. Four fit a segment.
+# The most that one frame may hold: a group of commits. A takeover's first frame may hold a copied one as well.
 FRAME_MAX_OCTETS = 16 * 1024 * 1024
 
 # Bodies above this stand in large/, one file however many messages share it.
 INLINE_MAX_OCTETS = 1024 * 1024
 
-assert FRAME_MAX_OCTETS * 2 < SEGMENT_OCTETS, "a takeover's first frame holds a whole copied one"
+assert FRAME_MAX_OCTETS * 2 < SEGMENT_OCTETS, "a takeover's first frame fits a segment"
 
 
 class LostLog(Exception):
@@ -49,9 +50,10 @@ NOWHERE = Position(SegmentName(0, 0), frame.Span(0, 0))
 class Log:
     """A log that this process owns, under a token that nobody else has."""
 
-    def __init__(self, name: LogName, path: str, disk: Disk, next_sequence: int = 1) -> None:
+    def __init__(self, name: LogName, path: str, disk: Disk, segment_octets: int, next_sequence: int = 1) -> None:
         self.name = name
         self.path = path
+        self.segment_octets = segment_octets
         self.segments: dict[SegmentName, int] = {}  # every segment that counts, with its length, oldest first
         self._disk = disk
         self._identity = _identity(path)
@@ -70,8 +72,8 @@ class Log:
         """
         encoded = [records.encode(one) for one in said]
         octets = frame.OVERHEAD_OCTETS + sum(record.octets() for record in encoded)
-        if self._fd < 0 or self.segments[self._current] + octets > SEGMENT_OCTETS:
-            self._begin_segment()
+        if self._fd < 0 or self.segments[self._current] + octets > self.segment_octets:
+            self._begin_segment(max(octets, self.segment_octets))
         place = frame.Place(int(self.name.log, 16), self.name.token, self._current.number, self.segments[self._current])
         buffers, bodies = frame.encode(place, self._sequence, encoded)
         point(Point.LOG_BEFORE_WRITE)  # nothing of these messages exists
@@ -94,12 +96,12 @@ class Log:
         if found != self._identity:
             raise LostLog(f"{self.name} was renamed by another owner")
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self, octets: int) -> None:
         """The next segment, its blocks and its name durable before a frame goes in."""
         name = SegmentName(self.name.token, self._current.number + 1)
         try:
             fd = self._disk.create(os.path.join(self.path, str(name)))
-            self._disk.preallocate(fd, SEGMENT_OCTETS)
+            self._disk.preallocate(fd, octets)
             self._disk.sync_file(fd)
             self._disk.sync_directory(self.path)
         except FileNotFoundError as error:

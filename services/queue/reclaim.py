@@ -14,11 +14,11 @@ from runtime.faults import Point, point
 from services.queue import records
 from services.queue.index import Message, Recipient, Standing, State
 from services.queue.ledger import Ledger
-from services.queue.log import SEGMENT_OCTETS, DamagedBody, Position
+from services.queue.log import DamagedBody, Position
 from services.queue.spool import SegmentName
 
 # A segment is worth copying when at most a quarter of it still lives, or when a log has so many that a scan is slow.
-_LIVE_MAX_OCTETS = SEGMENT_OCTETS // 4
+_LIVE_PART = 4
 _SEGMENTS_MAX = 64
 
 _KINDS = {
@@ -33,7 +33,7 @@ async def reclaim(ledger: Ledger, events: Events) -> bool:
     oldest = next(iter(segments))
     if oldest == ledger.log.current:
         return False
-    if ledger.index.live_octets[oldest] > _LIVE_MAX_OCTETS and len(segments) <= _SEGMENTS_MAX:
+    if ledger.index.live_octets[oldest] > ledger.log.segment_octets // _LIVE_PART and len(segments) <= _SEGMENTS_MAX:
         return False
     living = ledger.index.lives_in(oldest)
     try:

@@ -4,6 +4,7 @@ Only after the seal is durable and re-checked may the owner act. A crash anywher
 the next taker does the same again. What an earlier owner writes later stands beyond the seal and counts for nothing.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from runtime.durable import Disk
 from runtime.events import Events
 from runtime.faults import Point, point
 from services.queue import frame, records
-from services.queue.log import Log, Position
+from services.queue.log import SEGMENT_OCTETS, Log, Position
 from services.queue.spool import LogName, SegmentName, Spool, parse_segment_name
 
 Learn = Callable[[records.Said, Position], None]
@@ -40,16 +41,19 @@ class _Scan:
 class Taker:
     """Takes logs for one owner."""
 
-    def __init__(self, spool: Spool, disk: Disk, owner: str, events: Events) -> None:
+    def __init__(
+        self, spool: Spool, disk: Disk, owner: str, events: Events, segment_octets: int = SEGMENT_OCTETS
+    ) -> None:
         self._spool = spool
         self._disk = disk
         self._owner = owner
         self._events = events
+        self._segment_octets = segment_octets
 
     def create(self, log_id: str, token_hint: int) -> Taken:
         """A new log, sealed at its birth like every other."""
         name = LogName(log_id, self._spool.claim_token(token_hint), self._owner)
-        log = Log(name, self._spool.create_log(name), self._disk)
+        log = Log(name, self._spool.create_log(name), self._disk, self._segment_octets)
         log.append([records.Seal({})])
         return Taken(log, clean=True, torn=0)
 
@@ -66,7 +70,7 @@ class Taker:
         segments = self._sync(path)
         scan = self._scan(name, path, segments, learn)
         point(Point.TAKEOVER_AFTER_SCAN)
-        log = Log(name, path, self._disk, scan.sequence + 1)
+        log = Log(name, path, self._disk, self._segment_octets, scan.sequence + 1)
         log.segments = {segment: length for segment, length in scan.lengths.items() if length}
         clean = self._seal(log, scan, learn)
         point(Point.TAKEOVER_AFTER_SEAL)  # from here on the owner may act
@@ -165,7 +169,7 @@ class _Segments:
             return self._latest[1]
         fd = os.open(os.path.join(self._path, str(segment)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb") as file:
-            data = memoryview(file.read())
+            data = memoryview(file.read(_written_octets(fd)))
         self._latest = (segment, data)
         return data
 
@@ -177,6 +181,16 @@ class _Segments:
         again = frame.decode(self.read(segment), self.place(segment, found.start))
         assert again is not None, "a frame that was whole is whole"
         return again
+
+
+def _written_octets(fd: int) -> int:
+    """Where the last octet that was ever written may stand: what is only preallocated behind it is not read."""
+    end = 0
+    with contextlib.suppress(OSError):  # ENXIO: no data behind this
+        while True:
+            end = os.lseek(fd, os.lseek(fd, end, os.SEEK_DATA), os.SEEK_HOLE)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return end
 
 
 def _seal_in_force(octets: _Segments, segments: list[SegmentName]) -> tuple[int, dict[str, int]]:

@@ -21,11 +21,12 @@ class Yard:
     """A spool, and everything that was taken in it."""
 
     spool: Spool
+    segment_octets: int = 1024 * 1024
     learned: list[records.Said] = field(default_factory=list)
     open_logs: list[Log] = field(default_factory=list)
 
     def taker(self, owner: str) -> Taker:
-        return Taker(self.spool, Disk(), owner, Events(owner, SystemClock()))
+        return Taker(self.spool, Disk(), owner, Events(owner, SystemClock()), self.segment_octets)
 
     def create(self, owner: str = "queue-0") -> Log:
         taken = self.taker(owner).create("0a1b2c3d", 0)

@@ -142,8 +142,8 @@ def test_tokens_only_grow_even_when_every_name_is_lost(yard: Yard) -> None:
     assert yard.spool.claim_token(900) == 901
 
 
-def test_a_log_goes_on_in_the_next_segment(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.queue.log.SEGMENT_OCTETS", 4_096)
+def test_a_log_goes_on_in_the_next_segment(yard: Yard) -> None:
+    yard.segment_octets = 4_096
     log = yard.create()
     for number in range(20):
         log.append([accepted(number, b"x" * 1_000)])
