@@ -286,7 +286,8 @@ class _Archive:
         if self._fd >= 0:
             os.close(self._fd)
         self._day = day
-        self._fd = os.open(self._path(day), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # The directory says who may read (0750, in containers with the operator's group).
+        self._fd = os.open(self._path(day), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         oldest = os.path.basename(self._path(day - self._keep_days))
         for name in os.listdir(self._directory):
             if name.startswith(f"{self._instance}.") and name.endswith(".jsonl") and name < oldest:
