@@ -4,6 +4,7 @@ A crash, a timeout, silence, an unknown code are Deferred. Translation to the wi
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import assert_never
 
 
@@ -42,3 +43,11 @@ def word(outcome: Outcome) -> str:
             return "failure"
         case _:
             assert_never(outcome)
+
+
+class Kind(IntEnum):
+    """The number of each outcome, on the wire (proto/work.proto) and on the disk; it never changes."""
+
+    DEFERRED = 0
+    DELIVERED = 1
+    FAILED = 2

@@ -3,7 +3,6 @@
 import asyncio
 import os
 
-from proto import admin_pb2_grpc, queue_pb2_grpc, work_pb2_grpc
 from runtime import serve
 from runtime.controls import Controls
 from runtime.durable import Disk
@@ -35,9 +34,9 @@ async def main(config: QueueConfig, process: Process) -> None:
     ownership = Ownership(process, spool, taker, fence)
     await ownership.start(store, dispatch)
 
-    queue_pb2_grpc.add_QueueServicer_to_server(Intake(store), process.rpc.grpc)
-    work_pb2_grpc.add_WorkServicer_to_server(dispatch, process.rpc.grpc)
-    admin_pb2_grpc.add_AdminServicer_to_server(Admin(store, plan, dispatch, process), process.rpc.grpc)
+    # Each rim answers on the process's RPC server from here on.
+    Intake(store, process)
+    Admin(store, plan, dispatch, process)
     process.on_hangup(lambda: reread(controls, store, process))
     process.on_alarm(dispatch.try_everything_now)
     keeping = asyncio.create_task(ownership.keep(store, dispatch))

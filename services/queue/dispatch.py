@@ -7,6 +7,7 @@ back and names it: it may be past the final dot.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from runtime.faults import Point, point
 from runtime.rpc import peer_role
 from runtime.serve import Process
 from runtime.worker import ORPHAN_S
-from services.queue.flights import Flight, Flights, Link, parse_key, waiting
+from services.queue.flights import Flight, Flights, parse_key, waiting
 from services.queue.index import Message, State
 from services.queue.ledger import Forward, Reported, Settlement
 from services.queue.log import DamagedBody
@@ -34,6 +35,21 @@ assert REATTACH_S > ORPHAN_S, "an orphaned worker stops before another may start
 _DAMAGED_AGAIN_MS = 3_600_000
 
 _BATCH_OCTETS = 1024 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """A worker's stream: its credit, and what waits to be said on it."""
+
+    channel: Channel = Channel.LOCAL
+    worker: str = ""
+    slots: int = 0
+    credit: int = 0
+    draining: bool = False
+    tell_logs: bool = False
+    deliveries: list[tuple[work_pb2.Delivery, bytes]] = field(default_factory=list)
+    acks: list[work_pb2.Ack] = field(default_factory=list)
+    say: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Dispatch(work_pb2_grpc.WorkServicer):
@@ -51,6 +67,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         self._stopped = False
         store.on_message = self.message_came
         store.on_change.append(self._tell_logs)
+        work_pb2_grpc.add_WorkServicer_to_server(self, process.rpc.grpc)
 
     # -- what there is to do ------------------------------------------------------------------------------------------
 

@@ -1,30 +1,14 @@
-"""What is being delivered now: one flight for each attempt that a worker has, one link for each worker's stream."""
+"""What is being delivered now: a flight for each attempt that a worker has; its link is the worker's stream."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mail.address import split
 from mail.ids import MessageId, parse_id
 from mail.routing import Channel
-from proto import work_pb2
 from services.queue.index import Message, State
 from services.queue.plan import Job, jobs_of
 from services.queue.store import Store
-
-
-@dataclass(eq=False, slots=True)
-class Link:
-    """A worker's stream: its credit, and what waits to be said on it."""
-
-    channel: Channel = Channel.LOCAL
-    worker: str = ""
-    slots: int = 0
-    credit: int = 0
-    draining: bool = False
-    tell_logs: bool = False
-    deliveries: list[tuple[work_pb2.Delivery, bytes]] = field(default_factory=list)
-    acks: list[work_pb2.Ack] = field(default_factory=list)
-    say: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(eq=False, slots=True)
@@ -32,7 +16,7 @@ class Flight:
     """An attempt under way. `numbers` are qmail's delivery numbers, `left` the recipients not settled yet."""
 
     job: Job
-    link: Link | None
+    link: object | None
     planned: bool
     numbers: dict[int, int]
     left: set[int]
@@ -55,7 +39,7 @@ class Flights:
         self.empty = asyncio.Event()
         self.empty.set()
 
-    def begin(self, job: Job, link: Link | None, planned: bool) -> Flight:
+    def begin(self, job: Job, link: object | None, planned: bool) -> Flight:
         """A new attempt; each of its recipients gets the next delivery number."""
         numbers = {index: self._last_number + 1 + place for place, index in enumerate(job.recipients)}
         self._last_number += len(numbers)
@@ -90,7 +74,7 @@ class Flights:
                 return self.begin(job, None, planned=False)
         return None
 
-    def of(self, link: Link) -> list[Flight]:
+    def of(self, link: object) -> list[Flight]:
         return [flight for flight in self._by_key.values() if flight.link is link]
 
 

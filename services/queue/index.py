@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mail.ids import MessageId, born_ms
+from mail.outcome import Kind
 from mail.routing import Route
-from proto import work_pb2
 from services.queue import records
 from services.queue.log import Position
 from services.queue.spool import SegmentName
@@ -183,6 +183,6 @@ class Index:
 
 
 _STATES: dict[int, State] = {
-    work_pb2.Outcome.DELIVERED: State.DELIVERED,
-    work_pb2.Outcome.FAILED: State.FAILED,
+    Kind.DELIVERED: State.DELIVERED,
+    Kind.FAILED: State.FAILED,
 }

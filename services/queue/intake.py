@@ -11,6 +11,7 @@ from mail.ids import MessageId
 from mail.limits import MESSAGE_MAX_OCTETS
 from proto import queue_pb2, queue_pb2_grpc
 from runtime.faults import Point, point
+from runtime.serve import Process
 from services.queue.ledger import Incoming
 from services.queue.store import INVALID, UNKNOWN, Store
 
@@ -31,10 +32,11 @@ class _Stream:
 class Intake(queue_pb2_grpc.QueueServicer):
     """Answers producers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, process: Process) -> None:
         self._store = store
         self._says: dict[int, asyncio.Event] = {}
         store.on_change.append(self._announce)
+        queue_pb2_grpc.add_QueueServicer_to_server(self, process.rpc.grpc)
 
     async def Enqueue(
         self, requests: AsyncIterator[queue_pb2.EnqueueBatch], context: Any

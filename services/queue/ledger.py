@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from mail import header, ids
 from mail.ids import MessageId
 from mail.limits import BOUNCE_BODY_MAX_OCTETS
+from mail.outcome import Kind
 from mail.routing import RoutingTable
-from proto import work_pb2
 from services.queue import bounce, records, retry
 from services.queue.commit import Commits
 from services.queue.index import Index, Message, Standing, State
@@ -173,7 +173,7 @@ class Ledger:
             said += [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
         except DamagedBody as error:
             self._damaged(message.id, error)
-            reported = replace(reported, kind=work_pb2.Outcome.DEFERRED, report=DAMAGED)
+            reported = replace(reported, kind=Kind.DEFERRED, report=DAMAGED)
         settled = self._decide(message, reported, now_ms)
         self.index.learn(settled, NOWHERE)
         settlement = Settlement(message, settled)
@@ -207,18 +207,18 @@ class Ledger:
         """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""
         kind, report = reported.kind, reported.report
         recipient = message.recipients[reported.recipient]
-        if kind == work_pb2.Outcome.DEFERRED:
+        if kind == Kind.DEFERRED:
             if retry.is_too_old(message.arrived_ms, now_ms, self.rules.lifetime_s, self.rules.scale):
-                kind, report = work_pb2.Outcome.FAILED, report + _TOO_OLD
-        elif kind not in (work_pb2.Outcome.DELIVERED, work_pb2.Outcome.FAILED):
-            kind = work_pb2.Outcome.DEFERRED
+                kind, report = Kind.FAILED, report + _TOO_OLD
+        elif kind not in (Kind.DELIVERED, Kind.FAILED):
+            kind = Kind.DEFERRED
         next_ms = retry.next_attempt_ms(message.arrived_ms, now_ms, recipient.route.channel, self.rules.scale)
         return records.Settled(
             id=message.id,
             recipient=reported.recipient,
             kind=kind,
             attempts=reported.attempt,
-            next_attempt_ms=next_ms if kind == work_pb2.Outcome.DEFERRED else 0,
+            next_attempt_ms=next_ms if kind == Kind.DEFERRED else 0,
             report=report,
             done=reported.done,
         )
@@ -301,4 +301,4 @@ def _is_news(message: Message, reported: Reported) -> bool:
     recipient = message.recipients[reported.recipient]
     if recipient.settled:
         return False
-    return reported.kind != work_pb2.Outcome.DEFERRED or reported.attempt > recipient.attempts
+    return reported.kind != Kind.DEFERRED or reported.attempt > recipient.attempts

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import replace
 
 from mail.ids import MessageId
-from proto import work_pb2
+from mail.outcome import Kind
 from runtime.events import Events
 from runtime.faults import Point, point
 from services.queue import records
@@ -22,8 +22,8 @@ _LIVE_PART = 4
 _SEGMENTS_MAX = 64
 
 _KINDS = {
-    State.DELIVERED: work_pb2.Outcome.DELIVERED,
-    State.FAILED: work_pb2.Outcome.FAILED,
+    State.DELIVERED: Kind.DELIVERED,
+    State.FAILED: Kind.FAILED,
 }
 
 
@@ -92,7 +92,7 @@ def _settled(message: MessageId, index: int, recipient: Recipient) -> records.Se
     return records.Settled(
         id=message,
         recipient=index,
-        kind=_KINDS.get(recipient.state, work_pb2.Outcome.DEFERRED),
+        kind=_KINDS.get(recipient.state, Kind.DEFERRED),
         attempts=recipient.attempts,
         next_attempt_ms=recipient.next_attempt_ms,
         report=recipient.report,

@@ -23,6 +23,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
         self._plan = plan
         self._dispatch = dispatch
         self._process = process
+        admin_pb2_grpc.add_AdminServicer_to_server(self, process.rpc.grpc)
 
     async def List(self, request: admin_pb2.ListRequest, context: Any) -> AsyncIterator[admin_pb2.ListReply]:
         wanted = ids.parse_id(request.id)

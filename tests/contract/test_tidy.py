@@ -23,6 +23,7 @@ RIMS = {
     "runtime/producer.py",
     "cli/admin.py",
     "services/queue/records.py",
+    "services/smtpd/accounts.py",
 }
 RIM_NAMES = {"server.py", "intake.py", "dispatch.py"}
 
@@ -31,7 +32,7 @@ DOCUMENTED = {".ci", "bin", "cli", "docs", "k8s", "mail", "proto", "requirements
 _QUOTED = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 _PATH = re.compile(r"[\w.*/-]+")
-_BARE_FILE = re.compile(r"[\w-]+\.(py|proto|md|toml|lock|yml)")
+_BARE_FILE = re.compile(r"[\w-]+\.(py|proto|md|toml|yml)")
 
 
 def python_files(*rooms: str) -> Iterator[Path]:
