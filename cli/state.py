@@ -103,9 +103,7 @@ def _admit(places: Places, operator: int) -> None:
     for name in os.listdir(keys):
         os.chown(os.path.join(keys, name), operator, operator)
     for name in os.listdir(places.events):
-        directory = os.path.join(places.events, name)
-        os.chown(directory, -1, operator)
-        os.chmod(directory, 0o2750)  # files made there later have that group too
+        os.chown(os.path.join(places.events, name), -1, operator)
 
 
 def _own_tree(path: str, uid: int) -> None:
