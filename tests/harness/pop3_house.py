@@ -8,14 +8,17 @@ import itertools
 import json
 import os
 import poplib
+import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cli import certs
 from runtime.clock import SystemClock
@@ -79,6 +82,7 @@ class House:
         shadow.chmod(0o600)
         certs.ensure(str(self.state / "tls"), SystemClock())
         self._environment = environment
+        self._events: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.log = self.state / "log"
@@ -99,24 +103,23 @@ class House:
             **self._environment,
             **environment,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.pop3"],
-            cwd=CHECKOUT,
-            env=told,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("ab"),
-        )
+        with self.log.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.pop3"], cwd=CHECKOUT, env=told, stdout=subprocess.PIPE, stderr=stderr
+            )
+        assert self._process.stdout is not None
+        self._events = queue.SimpleQueue()
+        self._reader = threading.Thread(target=_gather, args=(self._process.stdout, self._events))
+        self._reader.start()
         started = self.next_event("started")
         self.port = int(str(started["pop3"]).rpartition(":")[2])
         return self
 
-    def next_event(self, name: str) -> dict[str, object]:
-        """Waits for the next event of that name; others are passed over."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def next_event(self, name: str, of: Account | None = None) -> dict[str, object]:
+        """Waits for the next event of that name, of that account; others are passed over."""
+        while (line := self._events.get(timeout=TIMEOUT_S)) is not None:
             event = json.loads(line)
-            if event["event"] == name:
+            if event["event"] == name and (of is None or event["user"] == of.name):
                 return dict(event)
         raise AssertionError(f"pop3 has ended: {self.log.read_text()}")
 
@@ -138,8 +141,7 @@ class House:
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
         status = self.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._reader.join(TIMEOUT_S)
         return status
 
     def close(self) -> None:
@@ -171,6 +173,14 @@ class House:
 
     def raw(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
+
+
+def _gather(stdout: IO[bytes], events: queue.SimpleQueue[bytes | None]) -> None:
+    """Reads all the time, so that the service never waits for somebody to read its events."""
+    with stdout:
+        for line in stdout:
+            events.put(line)
+    events.put(None)
 
 
 def hang_up(client: poplib.POP3) -> None:
