@@ -6,6 +6,7 @@ configuration (exit status 78) is not started again: that is for somebody to men
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -29,7 +30,10 @@ BACK_OFF_LAST_S = 30.0
 STOP_WAIT_S = 30.0
 # What a dead process's family may still hold of its output is not waited for longer.
 OUTPUT_WAIT_S = 1.0
-_READ_OCTETS = 64 * 1024
+# A service waits for nobody to read its lines until this much is unread: the most an ordinary user may ask for.
+_PIPE_OCTETS = 1024 * 1024
+# Lines gather this long before they are read together; read one by one they would cost more than the mail.
+_GATHER_S = 0.01
 _REASONS_MAX = 20  # lines of a refused configuration that are repeated at the end
 
 # Handed to an instance's first process only: what is restarted after a crash on purpose shall live.
@@ -129,6 +133,8 @@ class Supervisor:
         launch = instance.launch
         # A pipe of our own: asyncio's would hold back the exit status while a child of the process holds its end.
         reader, writer = os.pipe()
+        with contextlib.suppress(OSError):  # less is possible where the kernel's limit is lower
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
         try:
             process = await asyncio.create_subprocess_exec(
                 *launcher(launch.uid),
@@ -164,19 +170,15 @@ class Supervisor:
     async def _read(self, instance: Instance, pipe: int) -> None:
         log = LineLog(instance.launch.name, os.path.join(self._log, f"{instance.launch.name}.log"), self._console)
         begin = f"{instance.launch.service.name}: ".encode()
-        output = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(pipe, "rb", buffering=0)
-        )
         try:
-            while data := await output.read(_READ_OCTETS):
+            while data := await _gathered(pipe):
                 for line in log.feed(data):
                     if line.startswith(begin):
                         instance.reasons.append(line.decode("utf-8", "replace"))
                         del instance.reasons[:-_REASONS_MAX]
         finally:
             log.end()
-            transport.close()
+            os.close(pipe)
 
     def _note(self, instance: Instance) -> None:
         """run/<name>.pid and run/<name>.json, whole at any instant."""
@@ -202,6 +204,21 @@ class Supervisor:
         for ending in endings:
             with contextlib.suppress(OSError):
                 Disk().unlink(os.path.join(self._run, f"{launch.name}.{ending}"))
+
+
+async def _gathered(pipe: int) -> bytes:
+    """What the pipe has to read, a moment's worth; b"" at its end."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(pipe, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(pipe)
+    data = os.read(pipe, _PIPE_OCTETS)
+    if data:
+        await asyncio.sleep(_GATHER_S)
+    return data
 
 
 def back_off(quick_deaths: int) -> float:
