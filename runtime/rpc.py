@@ -140,6 +140,7 @@ class Server:
 
     def __init__(self, identity: Identity, bind: Address) -> None:
         self.grpc = grpc.aio.server(interceptors=(_Authorise(),), options=_SERVER_OPTIONS)
+        self._started = False
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         credentials = grpc.ssl_server_credentials(
@@ -153,6 +154,7 @@ class Server:
 
     async def start(self) -> None:
         await self.grpc.start()
+        self._started = True
 
     async def set_ready(self, ready: bool) -> None:
         """What gRPC health answers."""
@@ -160,7 +162,8 @@ class Server:
         await self._health.set("", status)
 
     async def stop(self, grace_s: float) -> None:
-        await self.grpc.stop(grace_s)
+        if self._started:  # one that never was would not return
+            await self.grpc.stop(grace_s)
 
 
 def channel(address: Address, identity: Identity) -> grpc.aio.Channel:
