@@ -53,6 +53,10 @@ class Events:
     def stopping(self) -> None:
         self._emit("stopping", "status: exiting")
 
+    def reread(self) -> None:
+        """SIGHUP was obeyed; a mistake in a file was an alert just before."""
+        self._emit("reread", "reread controls")
+
     def warning(self, text: str, **fields: object) -> None:
         """Something is not as it should be; the service goes on by itself."""
         self._emit("warning", f"warning: {_shown(text)}", text=text, **fields)
@@ -167,6 +171,11 @@ class Events:
 
     def lost_log(self, log: str, why: str) -> None:
         self._emit("lost log", f"alert: lost log {log}: {words(why)}", log=log, why=why)
+
+    def fence(self, answers: bool) -> None:
+        """Redis has begun, or has ceased, to hear of our leases; the mail goes on either way."""
+        state = "answers" if answers else "does not answer: logs of dead neighbours are taken later"
+        self._emit("fence", f"fence {state}", answers=answers)
 
     def worker(self, channel: str, worker: str, slots: int) -> None:
         self._emit(

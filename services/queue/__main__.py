@@ -7,7 +7,7 @@ from runtime import serve
 from runtime.controls import Controls
 from runtime.durable import Disk
 from runtime.serve import DRAIN_S, Process
-from services.queue.config import QueueConfig, read_rules, reread
+from services.queue.config import QueueConfig, read_redis_password, read_rules, reread
 from services.queue.dispatch import Dispatch
 from services.queue.fence import Fence
 from services.queue.intake import Intake
@@ -26,7 +26,8 @@ async def main(config: QueueConfig, process: Process) -> None:
     spool = Spool(config.spool_dir, disk)
     about = spool.prepare(controls.me(), process.chance.octets(16).hex())
 
-    fence = Fence(config.redis_url, about.cluster_id, f"{process.instance}/{os.getpid()}")
+    holder = f"{process.instance}/{os.getpid()}"
+    fence = Fence(config.redis_url, read_redis_password(config), about.cluster_id, holder)
     store = Store(process, rules, spool.path)
     plan = Plan()
     dispatch = Dispatch(store, plan, process, about.cluster)

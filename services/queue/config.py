@@ -1,6 +1,8 @@
 """What the queue is told by its environment and by the control directory."""
 
+import os
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from runtime.config import ConfigError, ServiceConfig, flag, integer, setting, text
 from runtime.controls import Controls, read_all
@@ -24,6 +26,20 @@ class QueueConfig(ServiceConfig):
         "SPOOL_SEGMENT_OCTETS", integer(SEGMENT_MIN_OCTETS, SEGMENT_OCTETS), str(SEGMENT_OCTETS)
     )
     spool_unsafe_fs: bool = setting("SPOOL_UNSAFE_FS", flag, "0")
+
+
+def read_redis_password(config: QueueConfig) -> str:
+    """The password of the Redis user `fence`; "" without Redis and when REDIS_URL itself says who we are."""
+    if not config.redis_url or urlsplit(config.redis_url).username or urlsplit(config.redis_url).password:
+        return ""
+    path = os.path.join(config.tls_dir, "queue", "redis-password")
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(1_000).strip()
+    except FileNotFoundError:
+        return ""  # a Redis that asks for none; one that does is reported when it refuses us
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: {error}: make it with `bin/seapost certs`"]) from error
 
 
 def read_rules(controls: Controls, scale: float) -> Rules:

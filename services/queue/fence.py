@@ -13,6 +13,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+USER = "fence"
 LEASE_MS = 8_000
 RENEW_S = 2.0
 _TIMEOUT_S = 0.5
@@ -45,15 +46,23 @@ class Lease(Enum):
 
 
 class Fence:
-    """The leases of one cluster, seen by one owner. Without a URL it is UNREACHABLE, always."""
+    """The leases of one cluster, seen by one owner. Without a URL it is UNREACHABLE, always.
 
-    def __init__(self, url: str, cluster_id: str, holder: str) -> None:
+    `password` is of the Redis user `fence`; "" when the URL says who we are.
+    """
+
+    def __init__(self, url: str, password: str, cluster_id: str, holder: str) -> None:
         self._prefix = f"fence:{cluster_id}:"
         self._holder = holder
         self._redis: Any = None
         if url:
+            credentials: dict[str, Any] = {"username": USER, "password": password} if password else {}
             self._redis = redis.asyncio.Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+                url,
+                **credentials,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
             )
             self._renew = self._redis.register_script(_RENEW)
 

@@ -65,6 +65,7 @@ class Ownership:
         self._locks: dict[str, int] = {}
         self._pulses: dict[LogName, _Pulse] = {}
         self._beat = 0
+        self._heard = False
 
     async def start(self, store: Store, dispatch: Dispatch) -> None:
         """Takes our own log, else a free one, else makes one."""
@@ -91,15 +92,21 @@ class Ownership:
             self._write_heartbeats(store)
             if now - renewed >= RENEW_S:
                 renewed = now
-                await asyncio.gather(
-                    *(self._fence.renew(log, ledger.log.name.token) for log, ledger in store.ledgers.items())
-                )
+                await self._renew(store)
             if now - started >= _SETTLE_S and len(store.ledgers) < LOGS_MAX:
                 await self._look_at_others(store, dispatch)
             for ledger in list(store.ledgers.values()):
                 ledger.index.forget(self._process.clock.wall_ms(), self._process.clock.scaled(1.0))
                 await reclaim(ledger, self._process.events)
             await asyncio.sleep(HEARTBEAT_S)
+
+    async def _renew(self, store: Store) -> None:
+        """Tells Redis which logs are ours, and the operator when Redis stops or begins to hear it."""
+        leases = [self._fence.renew(log, ledger.log.name.token) for log, ledger in store.ledgers.items()]
+        heard = all(await asyncio.gather(*leases))
+        if heard != self._heard:
+            self._heard = heard
+            self._process.events.fence(heard)
 
     async def release(self) -> None:
         """After the last write: others may take our logs at once."""
