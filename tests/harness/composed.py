@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.passwords import make_hash
+from tests.harness.walk import House
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_S = 420  # a first build fetches the packages
@@ -60,9 +61,17 @@ class ComposedStack:
         (control / "tcp.smtp").write_text(':allow,RELAYCLIENT=""\n')
         (self.directory / "world.yml").write_text(_WORLD)
 
-    @property
-    def new_mail(self) -> Path:
-        return self.directory / "homes" / ACCOUNT / "Maildir" / "new"
+    def house(self) -> House:
+        """What a check needs to know of it."""
+        return House(
+            smtp_port=self.smtp_port,
+            pop3_port=self.pop3_port,
+            account=ACCOUNT,
+            password=PASSWORD,
+            domain=DOMAIN,
+            new_mail=self.directory / "homes" / ACCOUNT / "Maildir" / "new",
+            seapost=self.seapost,
+        )
 
     def compose(self, *words: str, within_s: float = ASK_S) -> str:
         """What `docker compose` with these words prints; AssertionError with all of it when it fails."""

@@ -1,18 +1,16 @@
 """The walk of a message through the composed stack: docker compose up, in by SMTP, out by POP3, on to another host."""
 
 import json
-import poplib
-import smtplib
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import free_port
-from tests.harness.composed import ACCOUNT, DOMAIN, ELSEWHERE, PASSWORD, ComposedStack
+from tests.harness import walk
+from tests.harness.composed import ELSEWHERE, ComposedStack
+from tests.harness.walk import House, mail
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-SENDER = "somebody@sender.example"
 
 
 @pytest.fixture(scope="module")
@@ -27,64 +25,31 @@ def stack(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Com
         running.down()
 
 
-def send(stack: ComposedStack, recipient: str, subject: str) -> str:
-    """Hands in a message and returns the id in the 250 reply."""
-    with smtplib.SMTP("127.0.0.1", stack.smtp_port, timeout=60) as client:
-        client.ehlo("client.example")
-        assert client.mail(SENDER)[0] == 250
-        code, text = client.rcpt(recipient)
-        assert code == 250, text
-        code, text = client.data(f"Subject: {subject}\r\n\r\n.a line that begins with a dot\r\n")
-    words = text.decode().split()
-    assert (code, words[:2], words[-2]) == (250, ["2.0.0", "ok"], "qp"), text
-    return words[-1]
+@pytest.fixture
+def house(stack: ComposedStack) -> House:
+    return stack.house()
 
 
-def fetch(stack: ComposedStack, subject: str) -> list[str]:
-    """Every message of that subject, taken out of the maildrop by POP3."""
-    client = poplib.POP3("127.0.0.1", stack.pop3_port, timeout=60)
-    client.user(ACCOUNT)
-    client.pass_(PASSWORD)
-    found = []
-    for number in range(1, client.stat()[0] + 1):
-        text = b"\n".join(client.retr(number)[1]).decode()
-        if f"Subject: {subject}\n" in text:
-            found.append(text)
-            client.dele(number)
-    client.quit()
-    return found
+def test_every_octet_arrives(house: House) -> None:
+    walk.check_every_octet_arrives(house)
 
 
-def test_a_message_walks_from_smtp_to_pop3(stack: ComposedStack) -> None:
-    message = send(stack, f"{ACCOUNT}@{DOMAIN}", "walk")
-    stack.seapost("queue", "wait-idle", "--timeout", "30")
-    (text,) = fetch(stack, "walk")
-    assert text.startswith(f"Return-Path: <{SENDER}>\nDelivered-To: {ACCOUNT}@{DOMAIN}\n")
-    assert message in text
-    assert text.endswith("\n\n.a line that begins with a dot")
+def test_pop3_hands_out_what_lies_in_the_maildir(house: House) -> None:
+    walk.check_pop3_hands_out_what_lies_in_the_maildir(house)
 
 
-def test_one_id_leads_from_the_reply_to_the_maildir(stack: ComposedStack) -> None:
-    message = send(stack, f"{ACCOUNT}@{DOMAIN}", "one id")
-    stack.seapost("queue", "wait-idle", "--timeout", "30")
-    assert [path.name for path in stack.new_mail.iterdir() if f".Q{message}R0I0." in path.name]
-    traced = stack.seapost("trace", message)
-    for event in ("accepted", "new msg", "starting delivery", "published", "success", "end msg"):
-        assert event in traced, traced
+def test_one_id_leads_from_the_reply_to_the_maildir(house: House) -> None:
+    walk.check_one_id_leads_from_the_reply_to_the_maildir(house)
 
 
-def test_a_message_reaches_a_host_elsewhere(stack: ComposedStack) -> None:
-    send(stack, f"friend@{ELSEWHERE}", "far away")
-    stack.seapost("queue", "wait-idle", "--timeout", "30")
+def test_mail_for_nobody_is_refused_at_rcpt(house: House) -> None:
+    walk.check_mail_for_nobody_is_refused_at_rcpt(house)
+
+
+def test_a_message_reaches_a_host_elsewhere(stack: ComposedStack, house: House) -> None:
+    house.send(mail("far away"), f"friend@{ELSEWHERE}")
+    house.wait_idle()
     assert "Subject: far away" in stack.logs("elsewhere")
-
-
-def test_mail_for_nobody_is_refused_at_rcpt(stack: ComposedStack) -> None:
-    with smtplib.SMTP("127.0.0.1", stack.smtp_port, timeout=60) as client:
-        client.ehlo("client.example")
-        client.mail(SENDER)
-        code, text = client.rcpt(f"nobody@{DOMAIN}")
-    assert (code, text[:5]) == (550, b"5.1.1")
 
 
 def test_everybody_has_the_privilege_that_it_needs_and_no_more(stack: ComposedStack) -> None:
@@ -99,12 +64,11 @@ def test_everybody_has_the_privilege_that_it_needs_and_no_more(stack: ComposedSt
         assert written.endswith("refused\n"), f"{service} has a root that can be written"
 
 
-def test_replicas_share_the_work(stack: ComposedStack) -> None:
+def test_replicas_share_the_work(stack: ComposedStack, house: House) -> None:
     stack.up("--no-recreate", "--scale", "queue=2", "--scale", "remote=3")
     replicas = [json.loads(line) for line in stack.compose("ps", "--format", "json").splitlines()]
     services = [one["Service"] for one in replicas if one["Health"] == "healthy"]
     assert (services.count("queue"), services.count("remote")) == (2, 3)
-    for number in range(10):
-        send(stack, f"{ACCOUNT}@{DOMAIN}", f"shared {number}")
-    stack.seapost("queue", "wait-idle", "--timeout", "30")
-    assert [len(fetch(stack, f"shared {number}")) for number in range(10)] == [1] * 10
+    messages = [house.send(mail(f"shared {number}")) for number in range(10)]
+    house.wait_idle()
+    assert [len(house.copies(message)) for message in messages] == [1] * 10
