@@ -51,7 +51,7 @@ class Process:
             loop.add_signal_handler(number, self.stop)
         if os.getpid() == 1:  # of a container: orphans of others become ours, and the kernel is to bury them
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        loop.add_signal_handler(signal.SIGHUP, self._run_all, self._on_hangup)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGALRM, self._run_all, self._on_alarm)
 
     def on_hangup(self, call: Callable[[], None]) -> None:
@@ -81,6 +81,10 @@ class Process:
         """What gRPC health and /readyz answer."""
         self._page.ready = ready
         await self.rpc.set_ready(ready)
+
+    def _hang_up(self) -> None:
+        self._run_all(self._on_hangup)
+        self.events.reread()
 
     def _run_all(self, calls: list[Callable[[], None]]) -> None:
         for call in calls:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").is_file())
 # What runtime/serve.py emits for every room, and what anybody may.
-OF_EVERYBODY = {"started", "stopping"}
+OF_EVERYBODY = {"started", "stopping", "reread"}
 
 
 @cache
