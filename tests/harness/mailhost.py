@@ -91,6 +91,7 @@ class _Peer(asyncio.Protocol):
         self.unread = b""
         self.in_message = False
         self.is_secured = False
+        self.is_shaking_hands = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -106,7 +107,7 @@ class _Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.unread += data
-        while not self.transport.is_closing():
+        while not self.is_shaking_hands and not self.transport.is_closing():
             end = b"\r\n.\r\n" if self.in_message else b"\r\n"
             if self.in_message and self.unread.startswith(b".\r\n"):
                 message, self.unread = b"", self.unread[3:]
@@ -139,7 +140,7 @@ class _Peer(asyncio.Protocol):
         if verb == "QUIT":
             self.transport.close()
         if verb == "STARTTLS" and isinstance(answer, str) and answer.startswith("220") and self.host.tls:
-            self.transport.pause_reading()
+            self.is_shaking_hands = True  # what comes from inside TLS waits until the answers go there too
             self.handshake = asyncio.ensure_future(self.secure(self.host.tls))
 
     async def secure(self, context: ssl.SSLContext) -> None:
@@ -150,6 +151,8 @@ class _Peer(asyncio.Protocol):
         if secured:
             self.transport = secured
             self.is_secured = True
+            self.is_shaking_hands = False
+            self.data_received(b"")
 
     def say(self, answer: Answer) -> None:
         match answer:

@@ -222,10 +222,13 @@ class Stack:
         finally:
             os.close(fd)
 
-    def hangup(self) -> None:
-        """SIGHUP to `up`, which passes it on."""
+    def hangup(self, *names: str) -> None:
+        """SIGHUP to `up`, which passes it on; returns when these have read their control files again."""
         assert self.process
+        since = self.mark()
         self.process.send_signal(signal.SIGHUP)
+        for name in names:
+            self.said.wait(rf"^{name}: reread controls", since)
 
     def mark(self) -> int:
         """A place in what `up` says, for `wait_restarted` and `said.wait`."""
