@@ -334,7 +334,8 @@ class _Wire(asyncio.Protocol):
 
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(high=0)  # a piece counts as sent when the kernel has it
+        # A piece counts as sent when the kernel has it. Not 0: with that, TLS transports pause when nothing waits.
+        transport.set_write_buffer_limits(high=1, low=0)
 
     async def _reply(self) -> None:
         """Waits for one more whole reply, within the limit of what it answers."""

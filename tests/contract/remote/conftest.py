@@ -119,7 +119,7 @@ class Stage:
 
     def happened(self, event: str) -> list[dict[str, str]]:
         self.events.flush()
-        lines = [json.loads(line) for path in self.directory.glob("*.jsonl") for line in path.open()]
+        lines = [json.loads(line) for path in self.directory.glob("*.jsonl") for line in path.read_text().splitlines()]
         return [line for line in lines if line["event"] == event]
 
 
