@@ -1,0 +1,222 @@
+"""One log at work on a real disk: what is told is committed, and the next owner knows it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mail.ids import MessageId
+from mail.outcome import Kind
+from mail.routing import RoutingTable
+from runtime.clock import SystemClock
+from runtime.events import Events
+from services.queue.bounce import BounceRules
+from services.queue.commit import Commits
+from services.queue.index import Index, Message, Standing, State
+from services.queue.ledger import Forward, Incoming, Ledger, Reported, Rules, Settlement
+from services.queue.log import INLINE_MAX_OCTETS
+from services.queue.reclaim import reclaim
+from tests.harness.yard import Yard, an_id
+
+NOW = 1_700_000_000_000
+RULES = Rules(
+    routing=RoutingTable(frozenset({"here.example"}), {}, frozenset(), "here.example"),
+    bounce=BounceRules("MAILER-DAEMON", "here.example", "postmaster@here.example"),
+    lifetime_s=604_800,
+    scale=1.0,
+)
+
+
+class Desk:
+    """A ledger, and answers awaited."""
+
+    def __init__(self, yard: Yard, index: Index | None = None, segment_octets: int | None = None) -> None:
+        if segment_octets:
+            yard.segment_octets = segment_octets
+        self.failures: list[Exception] = []
+        self.yard = yard
+        log = yard.create()
+        commits = Commits(log, self.failures.append)
+        self.ledger = Ledger(log, index or Index(), commits, RULES, lambda message, error: None)
+        self.task = asyncio.create_task(commits.run())
+
+    async def accept(self, number: int, body: bytes = b"Subject: x\n\nbody\n", to: str = "a@here.example") -> Message:
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        incoming = Incoming(an_id(number), "from@there.example", tuple(to.split()), body, uid=7)
+        await self.ledger.accept(incoming, NOW, future.set_result)
+        message = await future
+        assert message is not None
+        return message
+
+    async def settle(self, reported: Reported, now_ms: int = NOW) -> Settlement:
+        future: asyncio.Future[Settlement | None] = asyncio.get_running_loop().create_future()
+        self.ledger.settle(reported, now_ms, future.set_result)
+        settlement = await future
+        assert settlement is not None
+        return settlement
+
+    async def refuse(self, number: int) -> bool:
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.ledger.refuse(an_id(number), future.set_result)
+        return await future
+
+
+@pytest.fixture
+async def desk(yard: Yard) -> AsyncIterator[Desk]:
+    found = Desk(yard)
+    yield found
+    found.task.cancel()
+    found.ledger.commits.close()
+
+
+def report(message: MessageId, kind: Kind, text: str = "why\n", recipient: int = 0, attempt: int = 1) -> Reported:
+    return Reported(message, recipient, attempt, kind, text)
+
+
+async def test_a_told_message_is_known_to_the_next_owner(desk: Desk) -> None:
+    await asyncio.gather(*(desk.accept(number) for number in range(50)))
+    assert set(desk.yard.index().messages) == {an_id(number) for number in range(50)}
+
+
+async def test_what_gathers_during_a_commit_shares_a_frame(desk: Desk) -> None:
+    await desk.accept(0)
+    before = desk.ledger.log.segments[desk.ledger.log.current]
+    await desk.accept(1)
+    one = desk.ledger.log.segments[desk.ledger.log.current] - before
+    await asyncio.gather(*(desk.accept(number) for number in range(2, 102)))
+    hundred = desk.ledger.log.segments[desk.ledger.log.current] - before - one
+    assert hundred < 100 * one
+
+
+async def test_a_delivered_message_is_finished_and_remembered(desk: Desk) -> None:
+    message = await desk.accept(1)
+    settlement = await desk.settle(report(message.id, Kind.DELIVERED))
+    assert settlement.finished
+    assert desk.ledger.standing(message.id) is Standing.FINISHED
+    index = desk.yard.index()
+    assert not index.messages
+    assert index.standing(message.id) is Standing.FINISHED
+
+
+async def test_a_deferred_recipient_waits_by_the_curve(desk: Desk) -> None:
+    message = await desk.accept(1)
+    await desk.settle(report(message.id, Kind.DEFERRED, "later\n"))
+    [recipient] = desk.yard.index().messages[message.id].recipients
+    assert (recipient.state, recipient.attempts, recipient.next_attempt_ms) == (State.WAITING, 1, NOW + 100_000)
+    assert recipient.report == "later\n"
+
+
+async def test_a_message_that_is_too_old_fails_with_qmails_words(desk: Desk) -> None:
+    message = await desk.accept(1)
+    settlement = await desk.settle(report(message.id, Kind.DEFERRED, "later\n"), NOW + 604_800_001)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.FAILED
+    assert settlement.settled.report.endswith("this message has been in the queue too long.\n")
+
+
+async def test_failure_end_and_bounce_share_a_frame(desk: Desk) -> None:
+    message = await desk.accept(1)
+    settlement = await desk.settle(report(message.id, Kind.FAILED, "Sorry. (#5.1.1)\n"))
+    [bounce] = settlement.children
+    assert settlement.finished
+    assert settlement.bounced_to == bounce.id
+    assert bounce.recipients[0].address == "from@there.example"
+    assert b"<a@here.example>:\nSorry. (#5.1.1)\n" in desk.ledger.body(bounce)
+    assert set(desk.yard.index().messages) == {bounce.id}
+
+
+async def test_two_outcomes_in_one_frame_see_each_other(desk: Desk) -> None:
+    message = await desk.accept(1, to="a@here.example b@here.example")
+    first, second = await asyncio.gather(
+        desk.settle(report(message.id, Kind.DELIVERED, recipient=0)),
+        desk.settle(report(message.id, Kind.DELIVERED, recipient=1)),
+    )
+    assert (first.finished, second.finished) == (False, True)
+
+
+async def test_a_repeated_report_changes_nothing(desk: Desk) -> None:
+    message = await desk.accept(1)
+    await desk.settle(report(message.id, Kind.FAILED))
+    again = await desk.settle(report(message.id, Kind.FAILED))
+    assert again == Settlement()
+    assert len(desk.yard.index().messages) == 1
+
+
+async def test_a_late_deferral_does_not_undo_a_later_attempt(desk: Desk) -> None:
+    message = await desk.accept(1)
+    await desk.settle(report(message.id, Kind.DEFERRED, "second\n", attempt=2))
+    assert await desk.settle(report(message.id, Kind.DEFERRED, "first\n", attempt=1)) == Settlement()
+    assert message.recipients[0].report == "second\n"
+
+
+async def test_a_late_delivery_counts(desk: Desk) -> None:
+    message = await desk.accept(1)
+    await desk.settle(report(message.id, Kind.DEFERRED, attempt=2))
+    assert (await desk.settle(report(message.id, Kind.DELIVERED, attempt=1))).finished
+
+
+async def test_a_forward_is_the_same_message_however_often_it_is_reported(desk: Desk) -> None:
+    message = await desk.accept(1, b"Subject: x\n\nbody\n")
+    forward = Forward("from@there.example", ("b@there.example",), "Delivered-To: a@here.example\n", 0)
+    forwarded = replace(report(message.id, Kind.DELIVERED), forwards=(forward,))
+    settlement = await desk.settle(forwarded)
+    [child] = settlement.children
+    assert desk.ledger.body(child).endswith(b"\nDelivered-To: a@here.example\nSubject: x\n\nbody\n")
+    assert (await desk.settle(forwarded)).children == []
+    assert set(desk.yard.index().messages) == {child.id}
+
+
+async def test_a_large_body_is_shared_and_removed_with_its_last_message(desk: Desk) -> None:
+    body = b"x" * (INLINE_MAX_OCTETS + 1)
+    message = await desk.accept(1, body)
+    large = Path(desk.ledger.log.path, "large", message.large)
+    assert large.stat().st_size == len(body)
+    forward = Forward("f@there.example", ("b@there.example",), "Delivered-To: a@here.example\n", 0)
+    settlement = await desk.settle(replace(report(message.id, Kind.DELIVERED), forwards=(forward,)))
+    [child] = settlement.children
+    assert desk.ledger.body(child).endswith(body)
+    assert large.exists()
+    await desk.settle(report(child.id, Kind.DELIVERED))
+    await desk.refuse(99)  # a later commit goes through the same thread
+    assert not large.exists()
+
+
+async def test_a_tombstone_is_for_ever(desk: Desk) -> None:
+    assert await desk.refuse(1)
+    assert desk.ledger.standing(an_id(1)) is Standing.REFUSED
+    assert desk.yard.index().standing(an_id(1)) is Standing.REFUSED
+
+
+async def test_nothing_is_told_once_the_log_is_lost(desk: Desk) -> None:
+    await desk.accept(1)
+    desk.yard.take()
+    future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+    await desk.ledger.accept(Incoming(an_id(2), "", ("a@here.example",), b"x\n", 0), NOW, future.set_result)
+    assert await future is None
+    assert len(desk.failures) == 1
+    assert not await desk.refuse(3)
+
+
+async def test_reclaiming_keeps_what_lives_and_what_is_remembered(yard: Yard) -> None:
+    desk = Desk(yard, segment_octets=20_000)
+    log = desk.ledger.log
+    for number in range(60):
+        await desk.accept(number, b"y" * 1_000)
+    for number in range(60):
+        kind = Kind.DEFERRED if number % 20 == 0 else Kind.DELIVERED
+        await desk.settle(report(an_id(number), kind, "not yet\n"))
+    await desk.refuse(1_000)
+    before = len(log.segments)
+    while await reclaim(desk.ledger, Events("t", SystemClock())):
+        pass
+    assert len(log.segments) < before
+    assert [desk.ledger.body(message) for message in desk.ledger.index.messages.values()] == [b"y" * 1_000] * 3
+    desk.task.cancel()
+    desk.ledger.commits.close()
+    index = yard.index()
+    assert set(index.messages) == {an_id(0), an_id(20), an_id(40)}
+    assert all(message.recipients[0].report == "not yet\n" for message in index.messages.values())
+    assert index.standing(an_id(7)) is Standing.FINISHED
+    assert index.standing(an_id(1_000)) is Standing.REFUSED
