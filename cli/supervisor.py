@@ -33,7 +33,7 @@ OUTPUT_WAIT_S = 1.0
 # A service waits for nobody to read its lines until this much is unread: the most an ordinary user may ask for.
 _PIPE_OCTETS = 1024 * 1024
 # Lines gather this long before they are read together; read one by one they would cost more than the mail.
-_GATHER_S = 0.01
+_GATHER_S = 0.05
 _REASONS_MAX = 20  # lines of a refused configuration that are repeated at the end
 
 # Handed to an instance's first process only: what is restarted after a crash on purpose shall live.
