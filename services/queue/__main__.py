@@ -7,7 +7,7 @@ from runtime import serve
 from runtime.controls import Controls
 from runtime.durable import Disk
 from runtime.serve import DRAIN_S, Process
-from services.queue.config import QueueConfig, read_redis_password, read_rules, reread
+from services.queue.config import QueueConfig, check_filesystem, read_redis_password, read_rules, reread
 from services.queue.dispatch import Dispatch
 from services.queue.fence import Fence
 from services.queue.intake import Intake
@@ -22,6 +22,7 @@ from services.queue.takeover import Taker
 async def main(config: QueueConfig, process: Process) -> None:
     controls = Controls(config.control_dir)
     rules = read_rules(controls, config.time_scale)
+    check_filesystem(config, process.events)
     disk = Disk()
     spool = Spool(config.spool_dir, disk)
     about = spool.prepare(controls.me(), process.chance.octets(16).hex())
