@@ -6,7 +6,7 @@ not know sockets, clocks, Maildirs or how a password is checked. Texts are those
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -16,6 +16,8 @@ LINE_MAX_OCTETS = 1_024
 ERRORS_MAX = 20
 # Wrong passwords in one conversation (RFC 1939 section 13 lets a server drop the client).
 LOGIN_TRIES_MAX = 3
+# Messages in one piece of a listing: whoever sends it can do something else between two pieces.
+LISTED_AT_ONCE = 1_000
 # Digits of a message number or a count of lines: 4,294,967,295 has ten.
 _NUMBER = re.compile(rb"[0-9]{1,10}\Z")
 
@@ -160,6 +162,7 @@ class Protocol:
         self._maildrop = Maildrop((), ())
         self._deleted: set[int] = set()
         self._octets_kept = 0
+        self._listing_left: Iterator[bytes] = iter(())
         self._errors = 0
         self._tries = 0
 
@@ -177,6 +180,8 @@ class Protocol:
             return Ended()
         if self.state in (State.CHECKING, State.SENDING, State.UPDATE):
             raise Misuse(f"{self.state.name} waits for its answer")
+        if (piece := next(self._listing_left, None)) is not None:
+            return Send(piece)
         end = self._buffer.find(b"\n", self._line_scanned)
         if (end if end >= 0 else len(self._buffer)) > LINE_MAX_OCTETS:
             return self._give_up(b"line too long")
@@ -274,7 +279,8 @@ class Protocol:
 
     def _listing(self, argument: bytes, show: Callable[[int], bytes]) -> Event:
         if not argument.strip(b" "):
-            return Send(_ok() + b"".join(show(number) + b"\r\n" for number in self._kept()) + b".\r\n")
+            self._listing_left = self._pieces(show)
+            return Send(_ok())
         number = self._number(argument)
         return Send(_ok(show(number))) if isinstance(number, int) else number
 
@@ -315,8 +321,13 @@ class Protocol:
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
-    def _kept(self) -> list[int]:
-        return [number for number in range(1, len(self._maildrop.uids) + 1) if number not in self._deleted]
+    def _pieces(self, show: Callable[[int], bytes]) -> Iterator[bytes]:
+        """The lines of a listing of everything that is not deleted, and its end."""
+        total = len(self._maildrop.uids)
+        for start in range(1, total + 1, LISTED_AT_ONCE):
+            numbers = range(start, min(start + LISTED_AT_ONCE, total + 1))
+            yield b"".join(show(number) + b"\r\n" for number in numbers if number not in self._deleted)
+        yield b".\r\n"
 
     def _number(self, argument: bytes) -> int | Send:
         """The message that a client names, or the reply that says why it names none."""

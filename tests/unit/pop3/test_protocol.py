@@ -153,6 +153,17 @@ def test_no_command_is_read_while_a_question_waits() -> None:
     assert conversation.next_event() == Send(b"+OK \r\n")
 
 
+def test_a_long_listing_comes_in_pieces_before_the_next_command() -> None:
+    count = protocol.LISTED_AT_ONCE * 2 + 1
+    conversation = logged_in(*range(count))
+    answer(conversation, b"DELE 2")
+    assert answer(conversation, b"LIST\r\nNOOP") == Send(b"+OK \r\n")
+    pieces = [conversation.next_event() for _ in range(4)]
+    assert conversation.next_event() == Send(b"+OK \r\n")
+    lines = b"".join(piece.data for piece in pieces if isinstance(piece, Send)).split(b"\r\n")
+    assert lines == [*(b"%d %d" % (number, number - 1) for number in range(1, count + 1) if number != 2), b".", b""]
+
+
 def test_an_answer_without_its_question_is_misuse() -> None:
     conversation = logged_in(1)
     for call in (conversation.begin_message, conversation.end_message, conversation.no_message):
