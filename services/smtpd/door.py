@@ -50,26 +50,29 @@ class Door:
             ) from error
         return Address(bind.host, self._server.sockets[0].getsockname()[1])
 
+    def knock(self, guest: Guest) -> None:
+        """Knows of a guest from the first moment, so that none is forgotten at the end."""
+        self._inside[guest] = ""
+        self._empty.clear()
+
     def enter(self, guest: Guest, ip: str, rules: Rules) -> str | None:
-        """Lets a guest in; otherwise the refusal."""
+        """Lets in a guest that has knocked; otherwise the refusal."""
         origin = _origin(ip)
-        if len(self._inside) >= min(rules.connections, self._most):
+        if len(self._inside) > min(rules.connections, self._most):
             return FULL
         if self._from[origin] >= rules.connections_per_ip:
             return FULL_FOR_YOU
         self._inside[guest] = origin
         self._from[origin] += 1
-        self._empty.clear()
         return None
 
     def leave(self, guest: Guest) -> None:
-        """Forgets a guest; one that was never let in is no matter."""
-        origin = self._inside.pop(guest, None)
-        if origin is None:
-            return
-        self._from[origin] -= 1
-        if not self._from[origin]:
-            del self._from[origin]
+        """Forgets a guest, let in or not."""
+        origin = self._inside.pop(guest, "")
+        if origin:
+            self._from[origin] -= 1
+            if not self._from[origin]:
+                del self._from[origin]
         if not self._inside:
             self._empty.set()
 

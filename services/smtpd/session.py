@@ -7,6 +7,7 @@ the queue has committed it.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import math
 import struct
@@ -106,6 +107,10 @@ class Session(SMTP):
 
     # -- the life of the connection -----------------------------------------------------------------------------------
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._office.door.knock(self)
+        super().connection_made(transport)
+
     def connection_lost(self, error: Exception | None) -> None:
         """The peer has gone. What is past its final dot goes on to its end: the task finds out by itself."""
         if self._timeout_handle is not None:
@@ -133,8 +138,8 @@ class Session(SMTP):
             self._office.events.alert(f"session broke: {type(error).__name__}: {error}", peer=self._client.ip)
             self._cut(policy.TROUBLE)
         finally:
-            self._office.door.leave(self)
             await self._hang_up()
+            self._office.door.leave(self)
 
     async def _greet(self) -> bool:
         assert self.transport is not None
@@ -207,6 +212,8 @@ class Session(SMTP):
             transport.close()
             if transport.get_write_buffer_size():
                 self.loop.call_later(self._timeout_s, transport.abort)
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     # -- the timer: one a connection, which looks whether the deadline has moved meanwhile -----------------------------
 
@@ -233,8 +240,9 @@ class Session(SMTP):
         if transport.get_write_buffer_size():
             transport.abort()  # it does not even read what it was told
             return
-        transport.write(b"".join(self._replies) + f"{reply}\r\n".encode())
-        self._replies.clear()
+        if not self._linger:  # else its last word has been said
+            transport.write(b"".join(self._replies) + f"{reply}\r\n".encode())
+            self._replies.clear()
         transport.close()
 
     # -- replies ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ RIMS = {
     "runtime/worker.py",
     "runtime/producer.py",
     "cli/admin.py",
+    "services/smtpd/accounts.py",
     "services/queue/records.py",
     "services/smtpd/accounts.py",
 }
