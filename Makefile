@@ -43,10 +43,15 @@ check-tidy:
 test: check
 	$(BIN)/pytest $(wildcard tests/unit tests/contract tests/integration tests/fault) $(ARGS)
 
+# -- bench: beside Postfix and qmail, about three minutes; BENCH_MESSAGES=2000 BENCH_ROUNDS=5 and more in its README ---
+
+bench: setup
+	@$(BIN)/python -m tests.bench
+
 # -- generated code ---------------------------------------------------------------------------------------------------
 
 proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test proto
+.PHONY: setup run check $(CHECKS) test bench proto
