@@ -65,7 +65,7 @@ def test_everybody_has_the_privilege_that_it_needs_and_no_more(stack: ComposedSt
 
 
 def test_replicas_share_the_work(stack: ComposedStack, house: House) -> None:
-    stack.up("--no-recreate", "--scale", "queue=2", "--scale", "remote=3")
+    stack.up("--no-build", "--no-recreate", "--scale", "queue=2", "--scale", "remote=3")
     replicas = [json.loads(line) for line in stack.compose("ps", "--format", "json").splitlines()]
     services = [one["Service"] for one in replicas if one["Health"] == "healthy"]
     assert (services.count("queue"), services.count("remote")) == (2, 3)
