@@ -194,3 +194,11 @@ def crypt(password: str, setting: str) -> str:
     library.crypt.restype = ctypes.c_char_p
     hashed: bytes = library.crypt(password.encode(), setting.encode())
     return hashed.decode()
+
+
+def until_closed(line: socket.socket) -> bytes:
+    """Everything that the server says."""
+    said = b""
+    while data := line.recv(65_536):
+        said += data
+    return said
