@@ -8,9 +8,10 @@ from runtime.producer import Producer
 from runtime.serve import Process
 from services.smtpd.accounts import Accounts
 from services.smtpd.config import SmtpdConfig
+from services.smtpd.connection import Office
 from services.smtpd.controls import CurrentRules
 from services.smtpd.door import Door
-from services.smtpd.session import Office, Session
+from services.smtpd.session import Session
 
 
 async def main(config: SmtpdConfig, process: Process) -> None:

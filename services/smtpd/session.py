@@ -1,34 +1,20 @@
-"""One SMTP conversation (RFC 5321) on a socket: aiosmtpd's protocol class with its own reader, commands and replies.
+"""One SMTP conversation (RFC 5321): which command is heard when, and what is answered.
 
-aiosmtpd keeps the life of the connection and, later, STARTTLS and AUTH. Written anew is what decides about speed and
-safety: commands end in CRLF, a message at CRLF.CRLF, replies gather while the client has sent more, the timer is one a
-connection. What is decided is policy.py, what is grammatical grammar.py; nothing here says 250 to a message before
-the queue has committed it.
+Commands end in CRLF, a message at CRLF.CRLF, and both are read in pieces as large as they come. What is decided is
+policy.py, what is grammatical grammar.py; nothing here says 250 to a message before the queue has committed it.
 """
 
-import asyncio
-import contextlib
-import fcntl
-import math
-import struct
-import termios
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-from aiosmtpd.smtp import SMTP
+from typing import Any
 
 from mail.header import received_from_network
 from mail.limits import COMMAND_LINE_MAX_OCTETS, RECIPIENTS_MAX
 from runtime import faults
-from runtime.clock import Chance, Clock, fresh_id
-from runtime.events import Events
+from runtime.clock import fresh_id
 from runtime.producer import Submission
 from services.smtpd import grammar, limits, policy, tcprules
 from services.smtpd.body import Body, Fault
-from services.smtpd.door import Door
-from services.smtpd.inbox import Inbox
-from services.smtpd.policy import Client, Rules, Verdict
+from services.smtpd.connection import GOING_DOWN, Connection, octets_in_kernel
 
 _OK_SENDER = b"250 2.1.0 ok\r\n"
 _OK_RECIPIENT = b"250 2.1.5 ok\r\n"
@@ -43,103 +29,17 @@ _BAD_LINE = "500 5.5.2 a command ends in CRLF and holds no CR, LF or NUL"
 _LINE_TOO_LONG = f"500 5.5.2 a command has at most {COMMAND_LINE_MAX_OCTETS} octets"
 _OUT_OF_STEP = "554 5.5.0 you went on before I answered"
 _NOT_SMTP = "554 5.5.0 this is an SMTP server"
-_ENOUGH = "421 4.7.0 too many errors, goodbye"
-_TIMED_OUT = "421 4.4.2 timeout, goodbye"
-_GOING_DOWN = "421 4.3.2 I am going down, come back in a minute"
 
 # What speaks here and is no mail: browsers and proxies (a form can carry SMTP commands in its body), and SSH.
 _FOREIGN = (b"GET ", b"POST ", b"PUT ", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"SSH-", b"\x16\x03")
 
 
-class Queue(Protocol):
-    """The queue, as runtime/producer.py offers it."""
+class Session(Connection):
+    """One SMTP conversation. Made by the server for each connection; lives until `_speak` returns."""
 
-    async def available(self) -> bool: ...
-
-    async def submit(self, submission: Submission) -> str | None: ...
-
-
-class Keeper(Protocol):
-    """The keeper of accounts, as accounts.py offers it."""
-
-    def known(self, recipient: str) -> Verdict | None: ...
-
-    async def verdict(self, recipient: str) -> Verdict: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Office:
-    """What all sessions of the process share."""
-
-    rules: Callable[[], Rules]
-    queue: Queue
-    keeper: Keeper
-    door: Door
-    clock: Clock
-    chance: Chance
-    events: Events
-    uid: int
-
-
-class Session(SMTP):
-    """One connection. Made by the server for each; lives until `_handle_client` returns."""
-
-    def __init__(self, office: Office, loop: asyncio.AbstractEventLoop) -> None:
-        # Not aiosmtpd's own constructor: it searches all members for hooks, 0.2 ms a connection with the same result
-        # each time, and empties a table that all sessions share. What its other methods need is set here.
-        self._inbox = Inbox(loop)
-        asyncio.StreamReaderProtocol.__init__(self, self._inbox, self._cb_client_connected, loop)
-        self.loop = loop
-        self.transport = None
-        self.tls_context = None
-        self._original_transport = None
-        self._tls_protocol = None
-        self._timeout_handle = None
-        self._office = office
-        self._rules = office.rules()
-        self._client = Client("unknown", None, 0)
-        self._our_ip = ""
-        self._timeout_s = office.clock.scaled(self._rules.timeout_s)
-        self._deadline = math.inf
-        self._replies: list[bytes] = []
-        self._errors = self._temporary_errors = self._junk = 0
-        self._over = self._linger = self._past_dot = self._ending = False
-
-    # -- the life of the connection -----------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._office.door.knock(self)
-        super().connection_made(transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The peer has gone. What is past its final dot goes on to its end: the task finds out by itself."""
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
-        asyncio.StreamReaderProtocol.connection_lost(self, error)
-        self.transport = None
-
-    def eof_received(self) -> bool | None:
-        """The peer says no more, but still listens: what it said before is answered."""
-        return asyncio.StreamReaderProtocol.eof_received(self)
-
-    def wind_down(self) -> None:
-        self._ending = True
-        if not self._past_dot:
-            self._cut(_GOING_DOWN)
-
-    async def _handle_client(self) -> None:
-        try:
-            if await self._greet():
-                await self._converse()
-            await self._flush()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone; nothing that it did not finish was taken
-        except Exception as error:  # noqa: BLE001 - the top of a session: one client's trouble is not everybody's
-            self._office.events.alert(f"session broke: {type(error).__name__}: {error}", peer=self._client.ip)
-            self._cut(policy.TROUBLE)
-        finally:
-            await self._hang_up()
-            self._office.door.leave(self)
+    async def _speak(self) -> None:
+        if await self._greet():
+            await self._converse()
 
     async def _greet(self) -> bool:
         assert self.transport is not None
@@ -156,7 +56,7 @@ class Session(SMTP):
         if refusal is not None:
             self._send_away(refusal, "connect")
             return False
-        if self._inbox.waiting or _octets_in_kernel(self.transport):
+        if self._inbox.waiting or octets_in_kernel(self.transport):
             self._send_away(_OUT_OF_STEP, "before the banner")
             return False
         self._replies.append(f"220 {self._rules.greeting} ESMTP\r\n".encode())
@@ -175,7 +75,7 @@ class Session(SMTP):
             else:
                 await self._flush()
                 if self._ending:
-                    self._send_away(_GOING_DOWN, "")
+                    self._send_away(GOING_DOWN, "")
                 elif not await inbox.look():
                     return
 
@@ -196,95 +96,6 @@ class Session(SMTP):
             return self._send_away(_OUT_OF_STEP, _shown(line))
         self._deadline = self.loop.time() + self._timeout_s
         return await command(self, argument.strip(b" ").decode("utf-8", "surrogateescape"))
-
-    async def _hang_up(self) -> None:
-        """Closes. A client that is sent away while it talks is heard a little longer, or a reset eats our reply."""
-        if self.transport is not None and self._linger and not self._inbox.at_eof():
-            try:
-                self._writer.write_eof()
-                async with asyncio.timeout(limits.LINGER_S):
-                    while await self._inbox.piece():
-                        pass
-            except (TimeoutError, OSError, RuntimeError):
-                pass  # it is gone, or it goes on for ever
-        transport: Any = self.transport
-        if transport is not None:
-            transport.close()
-            if transport.get_write_buffer_size():
-                self.loop.call_later(self._timeout_s, transport.abort)
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-
-    # -- the timer: one a connection, which looks whether the deadline has moved meanwhile -----------------------------
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        self._deadline = self.loop.time() + (duration or self._timeout_s)
-        if self._timeout_handle is None:
-            self._timeout_handle = self.loop.call_at(self._deadline, self._timeout_cb)
-
-    def _timeout_cb(self) -> None:
-        now = self.loop.time()
-        if now >= self._deadline:
-            self._office.events.refused(self._client.ip, _TIMED_OUT, "")
-            self._cut(_TIMED_OUT)
-        else:
-            later = min(self._deadline, now + self._timeout_s)
-            self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
-
-    def _cut(self, reply: str) -> None:
-        """Says a last word, if it can be said without waiting, and closes."""
-        self._over = True
-        transport: Any = self.transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size():
-            transport.abort()  # it does not even read what it was told
-            return
-        if not self._linger:  # else its last word has been said
-            transport.write(b"".join(self._replies) + f"{reply}\r\n".encode())
-            self._replies.clear()
-        transport.close()
-
-    # -- replies ------------------------------------------------------------------------------------------------------
-
-    def _set_rset_state(self) -> None:
-        self.envelope = self._create_envelope()
-
-    async def push(self, status: str | bytes) -> None:
-        """A reply of aiosmtpd's own methods; it goes out before the next wait for the client."""
-        self._replies.append((status.encode("ascii", "replace") if isinstance(status, str) else status) + b"\r\n")
-
-    def _refuse(self, reply: str, about: str) -> None:
-        """Answers with an error, and counts it."""
-        self._replies.append(f"{reply}\r\n".encode())
-        self._office.events.refused(self._client.ip, reply, about)
-        if reply[0] == "4":
-            self._temporary_errors += 1
-        else:
-            self._errors += 1
-        if self._errors > limits.ERRORS_MAX or self._temporary_errors > limits.TEMPORARY_ERRORS_MAX:
-            self._send_away(_ENOUGH, "")
-
-    def _send_away(self, reply: str, about: str) -> None:
-        self._replies.append(f"{reply}\r\n".encode())
-        self._office.events.refused(self._client.ip, reply, about)
-        self._over = self._linger = True
-
-    def _count_junk(self) -> None:
-        self._junk += 1
-        if self._junk > limits.JUNK_MAX:
-            self._send_away(_ENOUGH, "")
-
-    async def _flush(self) -> None:
-        """Writes the gathered replies in one piece. ConnectionError when nobody is there."""
-        if not self._replies:
-            return
-        replies = b"".join(self._replies)
-        self._replies.clear()
-        if self.transport is None or self.transport.is_closing():
-            raise ConnectionResetError
-        self._writer.write(replies)
-        await self._writer.drain()
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -442,14 +253,6 @@ class Session(SMTP):
         self._replies.append(f"250 2.0.0 ok {unix_s} qp {message}\r\n".encode())
         return None
 
-    async def _while_busy(self, work: Awaitable[Any]) -> Any:
-        """Awaits our own work, during which the client is not the one who is late."""
-        self._deadline = math.inf
-        try:
-            return await work
-        finally:
-            self._deadline = self.loop.time() + self._timeout_s
-
 
 _COMMANDS: dict[bytes, Callable[[Session, str], Awaitable[None]]] = {
     b"HELO": Session.smtp_HELO,
@@ -470,12 +273,3 @@ assert limits.TEMPORARY_ERRORS_MAX >= RECIPIENTS_MAX, "a client must be able to 
 
 def _shown(line: bytes) -> str:
     return line[:200].decode("utf-8", "backslashreplace").rstrip("\r\n")
-
-
-def _octets_in_kernel(transport: asyncio.BaseTransport) -> int:
-    """What has come before the loop has read anything (FIONREAD)."""
-    connection = transport.get_extra_info("socket")
-    if connection is None:
-        return 0
-    (octets,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.FIONREAD, b"\0\0\0\0"))
-    return int(octets)

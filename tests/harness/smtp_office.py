@@ -17,9 +17,10 @@ from runtime.config import Address
 from runtime.events import Events
 from runtime.producer import Submission
 from services.smtpd import tcprules
+from services.smtpd.connection import Office
 from services.smtpd.door import Door
 from services.smtpd.policy import Rules, Verdict
-from services.smtpd.session import Office, Session
+from services.smtpd.session import Session
 
 RULES = Rules(
     me="mail.example.test",
@@ -162,3 +163,22 @@ async def running(directory: Path, time_scale: float = 1.0, **changes: Any) -> A
         yield server
     finally:
         await server.close()
+
+
+OPENING = b"EHLO c\r\n"
+ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@mail.example.test>\r\nDATA\r\n"
+GOOD = b"Subject: x\r\n\r\ntext\r\n.\r\n"
+
+
+async def peer(server: Server, greet: bool = True) -> Peer:
+    found = await server.peer()
+    if greet:
+        assert (await found.reply()).startswith("220 mail.example.test ESMTP")
+        assert "PIPELINING" in await found.ask(OPENING)
+    return found
+
+
+async def reach_data(client: Peer) -> None:
+    """Up to 354."""
+    for reply in [await client.ask(ENVELOPE), await client.reply(), await client.reply()]:
+        assert reply[:1] in "23", reply
