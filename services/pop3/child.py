@@ -13,12 +13,20 @@ from mail.accounts import Account, Shadow
 from runtime import passwords
 from runtime.clock import SystemClock
 from runtime.durable import Disk
+from runtime.spawner import Work
 from services.pop3 import exchange
+from services.pop3.config import Pop3Config
 from services.pop3.exchange import ExchangeError, OpenMaildrop, OpenMessage, Settle
 from services.pop3.maildrop import MaildropError, OpenMaildir
 
 _READ_OCTETS = 64 * 1024
 _DAY_MS = 86_400_000
+
+
+def work(config: Pop3Config) -> Work:
+    """What pop3's spawner makes children for."""
+    del config
+    return Work(serve, authenticate)
 
 
 def serve(line: socket.socket, account: Account) -> None:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from runtime.config import Address, ServiceConfig, address, integer, setting, text
+from runtime.accounts import Places
+from runtime.config import Address, address, integer, setting, text
+from runtime.fronted import FrontedConfig
 
-_UID_MAX = 0xFFFF_FFFE
+_UID_MAX = 0xFFFF_FFFE - 1  # (uid_t) -1 and the one before it mean something else to the kernel
 
 
 def optional_uid(value: str) -> int | None:
@@ -13,10 +15,13 @@ def optional_uid(value: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pop3Config(ServiceConfig):
+class Pop3Config(FrontedConfig):
     """Where to listen, where the accounts and homes are, and who the front becomes."""
 
     pop3_bind: Address = setting("POP3_BIND", address, "127.0.0.1:2110")
     accounts_dir: str = setting("ACCOUNTS_DIR", text, "var/accounts")
     homes_dir: str = setting("HOMES_DIR", text, "var/homes")
     front_uid: int | None = setting("FRONT_UID", optional_uid, "")
+
+    def places(self) -> Places:
+        return Places.here(self.accounts_dir, self.homes_dir)
