@@ -1,8 +1,9 @@
 """When the stack is ready: every service says SERVING by gRPC health, Redis takes connections."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from cli.supervisor import Instance, Supervisor
 from cli.wiring import Launch
 from runtime import rpc
 from runtime.config import Address
@@ -14,9 +15,12 @@ _PAUSE_S = 0.05
 _STILL_WAITING_S = 10.0
 
 
-async def wait_ready(launches: Iterable[Launch], identity: rpc.Identity, say: Callable[[str], None]) -> None:
+async def wait_ready(supervisor: Supervisor, identity: rpc.Identity, say: Callable[[str], None]) -> None:
     """Returns when all are ready; says every ten seconds who is not."""
-    pending = {asyncio.create_task(_until_ready(launch, identity), name=launch.name) for launch in launches}
+    pending = {
+        asyncio.create_task(_until_ready(supervisor, instance, identity), name=instance.launch.name)
+        for instance in supervisor.instances
+    }
     everything = set(pending)
     try:
         while pending:
@@ -29,9 +33,10 @@ async def wait_ready(launches: Iterable[Launch], identity: rpc.Identity, say: Ca
     await asyncio.gather(*everything)
 
 
-async def _until_ready(launch: Launch, identity: rpc.Identity) -> None:
-    while not await _is_ready(launch, identity):  # noqa: ASYNC110 - another process gives us no event to wait for
+async def _until_ready(supervisor: Supervisor, instance: Instance, identity: rpc.Identity) -> None:
+    while not await _is_ready(instance.launch, identity):  # noqa: ASYNC110 - another process has no event for us
         await asyncio.sleep(_PAUSE_S)
+    supervisor.is_ready(instance)
 
 
 async def _is_ready(launch: Launch, identity: rpc.Identity) -> bool:

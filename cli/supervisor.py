@@ -47,6 +47,7 @@ class Instance:
     launch: Launch
     pid: int = 0
     deaths: int = 0
+    ready: bool = False  # was healthy once
     refused: bool = False  # its configuration
     reasons: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -58,6 +59,7 @@ class Supervisor:
     def __init__(self, launches: Iterable[Launch], run: str, log: str, console: Console, clock: Clock) -> None:
         self.instances = [Instance(launch) for launch in launches]
         self.refused = asyncio.Event()  # some process will not run with this configuration
+        self.decided = asyncio.Event()  # every process was healthy once, or refused
         self._run = run
         self._log = log
         self._console = console
@@ -69,6 +71,15 @@ class Supervisor:
         """Starts every process; each is looked after until `stop`."""
         for instance in self.instances:
             instance.task = asyncio.create_task(self._look_after(instance))
+
+    def is_ready(self, instance: Instance) -> None:
+        """Told by who asks for its health."""
+        instance.ready = True
+        self._decide()
+
+    def _decide(self) -> None:
+        if all(instance.ready or instance.refused for instance in self.instances):
+            self.decided.set()
 
     def pass_on(self, number: signal.Signals) -> None:
         """Sends the signal to every service that runs."""
@@ -113,6 +124,7 @@ class Supervisor:
             if status == EXIT_CONFIG:
                 instance.refused = True
                 self.refused.set()
+                self._decide()
                 return
             if self._is_stopping(instance):
                 return

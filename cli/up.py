@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # What an earlier `up`, killed, left behind may drain this long before it is killed.
 _LEFTOVERS_DRAIN_S = 5.0
+# When one service has refused its configuration, the others are given this long to start or to refuse too.
+_MISTAKES_WAIT_S = 10.0
 _CONSOLE_CLOSE_S = 2.0
 _ROOMS = ("mail", "runtime", "proto", "cli", "services")
 
@@ -115,18 +117,35 @@ async def _live(stack: Stack) -> int:
     page = Page(lambda: _pages(supervisor), lambda: _own_metrics(supervisor))
     await page.start(stack.listen[METRICS.name])
     announcing = asyncio.create_task(_announce(stack, supervisor, console))
-    refused = asyncio.create_task(supervisor.refused.wait())
-    asked = asyncio.create_task(stopping.wait())
-    await asyncio.wait((refused, asked), return_when=asyncio.FIRST_COMPLETED)
-    for task in (announcing, refused, asked):
-        task.cancel()
-    await asyncio.gather(announcing, refused, asked, return_exceptions=True)
-    await supervisor.stop(STOP_GROUPS)
-    await page.close()
-    console.close(_CONSOLE_CLOSE_S)
+    try:
+        await _until_over(announcing, supervisor, stopping)
+    finally:
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
+        await supervisor.stop(STOP_GROUPS)
+        await page.close()
+        console.close(_CONSOLE_CLOSE_S)
     if supervisor.refused.is_set():
         raise Refusal("\n".join(_reasons(supervisor)), EXIT_CONFIG)
     return 0
+
+
+async def _until_over(announcing: "asyncio.Task[None]", supervisor: Supervisor, stopping: asyncio.Event) -> None:
+    """Returns when somebody asked for the end, or a service refused its configuration and the others, which may have
+    mistakes of their own to name, have had the time to."""
+    asked = asyncio.create_task(stopping.wait())
+    refused = asyncio.create_task(supervisor.refused.wait())
+    decided = asyncio.create_task(supervisor.decided.wait())
+    try:
+        await asyncio.wait((announcing, asked, refused), return_when=asyncio.FIRST_COMPLETED)
+        if announcing.done():
+            await announcing  # raises what went wrong in it
+            await asyncio.wait((asked, refused), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            await asyncio.wait((asked, decided), return_when=asyncio.FIRST_COMPLETED, timeout=_MISTAKES_WAIT_S)
+    finally:
+        for task in (asked, refused, decided):
+            task.cancel()
 
 
 async def _announce(stack: Stack, supervisor: Supervisor, console: Console) -> None:
@@ -136,7 +155,7 @@ async def _announce(stack: Stack, supervisor: Supervisor, console: Console) -> N
     from cli import readiness
     from runtime.rpc import Identity
 
-    await readiness.wait_ready(stack.launches, Identity.load(stack.places.tls, "cli"), console.say)
+    await readiness.wait_ready(supervisor, Identity.load(stack.places.tls, "cli"), console.say)
     console.say(settings.ready_line(stack.listen))
     if stack.prepared.demo_password:
         python = "python3" if shutil.which("python3") else sys.executable
