@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from cli.places import DEFAULT_STATE, Places, find
 from cli.refusal import EXIT_FAILED, Refusal
+from cli.topology import EXAMPLE_NAME
 from runtime.config import EXIT_CONFIG, ConfigError
 
 Command = Callable[[Places, argparse.Namespace], int]
@@ -150,6 +151,12 @@ def _init(places: Places, options: argparse.Namespace) -> int:
     )
     prepared = state.prepare(places, os.environ, owners)
     print(f"state directory {places.state} of {prepared.mail_name} is ready")
+    if prepared.mail_name == EXAMPLE_NAME:
+        print(
+            f"warning: this host calls itself {EXAMPLE_NAME}: set MAIL_NAME before the first start, "
+            f"or write its full name into {os.path.join(places.control, 'me')}, locals and rcpthosts",
+            file=sys.stderr,
+        )
     if prepared.demo_password:
         print(f"account demo, password {prepared.demo_password} (kept in {places.demo_password})")
     return 0

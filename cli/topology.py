@@ -12,6 +12,8 @@ from enum import Enum
 CONTAINER_RPC_PORT = 5_700
 CONTAINER_HTTP_PORT = 9_464
 CONTAINER_STATE = "/state"
+# What the composed stack calls itself while MAIL_NAME is not set; nobody can send mail to that name.
+EXAMPLE_NAME = "mail.example.test"
 
 # The alias account's uid when the passwd file has no entry of that name, and the first account `init` makes.
 ALIAS_UID = 7_790

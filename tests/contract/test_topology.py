@@ -256,7 +256,7 @@ def test_init_is_told_the_same_in_both() -> None:
     in_compose = compose()["services"]["init"]["environment"]
     job = manifests()["Job", "init"]["spec"]["template"]["spec"]["containers"][0]
     in_job = {one["name"]: one["value"] for one in job["env"]}
-    assert in_compose == {"MAIL_NAME": "mail.example.test", **in_job}, "the Job's name is in its ConfigMap"
+    assert in_compose == {"MAIL_NAME": topology.EXAMPLE_NAME, **in_job}, "the Job's name is in its ConfigMap"
     assert in_job["OPERATOR_UID"] == str(topology.BY_NAME["queue"].uid)
 
 
