@@ -87,7 +87,8 @@ class Sink:
             line = (await reader.readuntil(b"\r\n")).decode("utf-8", "surrogateescape").rstrip("\r\n")
             verb = line.split(" ")[0].upper()
             address = line[line.find("<") + 1 : line.find(">")] if "<" in line else ""
-            reply = self.reply(verb, address)
+            nobody = verb == "DATA" and not recipients  # RFC 2920 3.3: a pipelining client may ask all the same
+            reply = "503 5.5.1 no recipients" if nobody else self.reply(verb, address)
             self._say(writer, reply)
             if verb in ("EHLO", "HELO", "RSET", "MAIL"):
                 sender, recipients = address, []

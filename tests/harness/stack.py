@@ -272,8 +272,12 @@ class Stack:
 
 @contextlib.contextmanager
 def running(stack: Stack) -> Iterator[Stack]:
-    """Prepares, starts and at the end stops the stack; when something fails its last words go to standard error."""
-    stack.prepare()
+    """Starts and at the end stops the stack; when something fails its last words go to standard error.
+
+    A state directory that is not there is prepared; one that is there is gone on with.
+    """
+    if not stack.directory.exists():
+        stack.prepare()
     try:
         stack.start()
         yield stack

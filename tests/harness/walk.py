@@ -71,7 +71,7 @@ class House:
 
     def copies(self, message: str, recipient: int = 0) -> list[Path]:
         """The files in new/ of the message with that id."""
-        return [path for path in self.new_mail.iterdir() if f".Q{message}R{recipient}I0." in path.name]
+        return [path for path in self.new_mail.glob("*") if f".Q{message}R{recipient}I0." in path.name]
 
 
 def mail(subject: str, body: bytes = b"text\r\n") -> bytes:

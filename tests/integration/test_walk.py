@@ -68,7 +68,7 @@ def test_an_alias_sends_mail_on(stack: Stack, house: House) -> None:
     (stack.directory / "alias" / ".qmail-info").write_text("&demo\n")
     message = house.send(mail("to an alias"), f"info@{MAIL_NAME}")
     house.wait_idle()
-    (copy,) = [path for path in house.new_mail.iterdir() if b"Subject: to an alias\n" in path.read_bytes()]
+    (copy,) = [path for path in house.new_mail.glob("*") if b"Subject: to an alias\n" in path.read_bytes()]
     head = copy.read_bytes().decode().splitlines()
     assert head[0] == f"Return-Path: <{SENDER}>"
     assert head.index(f"Delivered-To: demo@{MAIL_NAME}") < head.index(f"Delivered-To: info@{MAIL_NAME}")
@@ -80,7 +80,7 @@ def test_an_alias_sends_mail_on(stack: Stack, house: House) -> None:
 def test_postmaster_is_somebody(house: House) -> None:
     house.send(mail("to postmaster"), f"postmaster@{MAIL_NAME}")
     house.wait_idle()
-    assert [path for path in house.new_mail.iterdir() if b"Subject: to postmaster\n" in path.read_bytes()]
+    assert [path for path in house.new_mail.glob("*") if b"Subject: to postmaster\n" in path.read_bytes()]
 
 
 def test_a_stranger_may_not_relay(stack: Stack, house: House) -> None:
@@ -102,6 +102,6 @@ def test_a_stranger_may_not_relay(stack: Stack, house: House) -> None:
 def test_nothing_but_maildir_names_in_new(house: House) -> None:
     house.send(mail("names"))
     house.wait_idle()
-    for path in house.new_mail.iterdir():
+    for path in house.new_mail.glob("*"):
         assert re.fullmatch(r"\d+\.Q[0-9a-v]{26}R\d+I\d+\.[\w-]{1,16}", path.name)
         assert len(path.name) <= 70
