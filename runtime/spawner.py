@@ -15,6 +15,7 @@ import socket
 import stat
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from runtime.spawn import GREETING, REPLY, REQUEST, Purpose, Status
 
 # Twice the warm children of a front: those that were told to end may still be ending.
 CHILDREN_MAX = 128
+CROWD_MAX = 256  # requests that wait for one of them to end; the front gives up before they get old
 # Passwords being checked at once: each is a core's work for up to a quarter of a second; others wait in line.
 CHECKS_MAX = 4
 CHECKS_WAITING_MAX = 64
@@ -93,6 +95,7 @@ class _Loop:
         self._poll.register(control, select.POLLIN)
         self._by_fd: dict[int, _Process] = {}  # by pidfd and by line
         self._waiting: list[tuple[int, str, bytes]] = []
+        self._crowd: deque[tuple[int, str, Status]] = deque()  # who waits until a child has ended
         self._checking = 0
 
     def run(self) -> None:
@@ -134,7 +137,8 @@ class _Loop:
         if account is None:
             return self._reply(serial, otherwise)
         if sum(1 for process in set(self._by_fd.values()) if process.account) >= CHILDREN_MAX:
-            return self._reply(serial, Status.BUSY)
+            self._crowd.append((serial, name, otherwise))
+            return self._reply(self._crowd.popleft()[0], Status.BUSY) if len(self._crowd) > CROWD_MAX else None
         fronts, childs = socket.socketpair()
         with fronts, childs:
             made = self._fork(lambda: _become_child(childs, account, self._work), account)
@@ -184,6 +188,8 @@ class _Loop:
                 known = became in (Status.DENIED, Status.UNREADABLE)
                 self._reply(serial, Status(became) if known else Status.BUSY)
             self._start_checks()
+        if process.account is not None and self._crowd:
+            self._make_child(*self._crowd.popleft())
 
     def _hung_up(self, process: _Process) -> None:
         self._forget(process.line)

@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -280,19 +279,21 @@ async def test_the_front_learns_that_the_spawner_is_dead(places: Places) -> None
     os.waitpid(spawner.pid, 0)
 
 
-async def test_at_most_so_many_children_live(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.spawner.CHILDREN_MAX", 3)
+async def test_a_request_beyond_the_limit_waits_until_a_child_has_ended(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.spawner.CHILDREN_MAX", 2)
+    monkeypatch.setattr("runtime.spawner.CROWD_MAX", 1)
     children = Children(fork(places), lambda: None)
-    with contextlib.ExitStack() as lines:
-        for _ in range(3):
-            lines.enter_context(await children.child("ann"))
-        with pytest.raises(SpawnError) as refused:
-            await children.child("bob")
-        assert refused.value.status is Status.BUSY
-    deadline = time.monotonic() + 5
-    while True:
-        with contextlib.suppress(SpawnError):
-            (await children.child("bob")).close()
-            break
-        assert time.monotonic() < deadline
+    first, second = await children.child("ann"), await children.child("ann")
+    waiting = asyncio.create_task(children.child("bob"))
+    await asyncio.sleep(0)  # it has asked
+    with pytest.raises(SpawnError) as refused:  # of two that wait, the one that has waited longest is refused
+        await asyncio.gather(waiting, children.child("bob"))
+    assert refused.value.status is Status.BUSY
+    last = asyncio.create_task(children.child("bob"))
+    first.close()
+    with await last as line:
+        assert (await ask(line))["name"] == "bob"
+    second.close()
     children.close()
