@@ -20,7 +20,7 @@ async def main(config: RemoteConfig, process: Process) -> None:
     said = RemoteControls.read(controls)
     tcpto = Tcpto(config.time_scale)
     pool = Pool(process.clock)
-    around = Surroundings(config.smtp_port, config.allow_nets, process.chance, said.me, has_address)
+    around = Surroundings(config.smtp_port, config.allow_nets, process.clock, process.chance, said.me, has_address)
     directory = Directory(config.dns_servers, around)
     world = World(process.clock, process.chance, process.events, directory, tcpto, pool)
     worker = Worker(Channel.REMOTE, config.queue_addrs, said.concurrencyremote, process)

@@ -10,18 +10,15 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
-from typing import cast
 
 import dns.asyncresolver
 import dns.exception
 import dns.nameserver
-import dns.rdata
-import dns.rdtypes.ANY.MX
 import dns.resolver
 import idna
 
 from mail.outcome import Deferred, Failed
-from runtime.clock import Chance
+from runtime.clock import Chance, Clock
 from runtime.config import Address, ConfigError
 from services.remote import report
 from services.remote.nets import Network, is_loopback, may_reach
@@ -36,8 +33,11 @@ ADDRESSES_MAX = 20
 _LOOKUP_S = 20.0
 _ONE_QUERY_S = 4.0
 
-# Answers kept in memory, for as long as their TTL says; a MX and its addresses take about 2 KiB.
-_CACHE_ANSWERS = 20_000
+# Answers kept in memory, each about 500 octets, for as long as their TTL says but no longer than this: an hour for
+# records, a minute for their absence (which has no TTL of its own where a server leaves out the SOA).
+_ANSWERS_MAX = 20_000
+_KEEP_S = 3_600.0
+_KEEP_NOTHING_S = 60.0
 
 # EDNS without fragmentation (DNS Flag Day 2020); longer answers come over TCP.
 _EDNS_OCTETS = 1_232
@@ -64,6 +64,7 @@ class Surroundings:
 
     port: int
     allowed: tuple[Network, ...]
+    clock: Clock
     chance: Chance
     me: str
     is_ours: Callable[[str], bool]
@@ -92,6 +93,7 @@ class Directory:
     def __init__(self, servers: tuple[Address, ...], around: Surroundings, lookup_s: float = _LOOKUP_S) -> None:
         self._around = around
         self._resolver = _resolver(servers, lookup_s)
+        self._kept: dict[tuple[str, str], tuple[float, list[str]]] = {}
 
     async def exchangers(self, domain: str) -> Found:
         """Where mail for this domain goes by the DNS, best first."""
@@ -152,9 +154,9 @@ class Directory:
 
     async def _mail_exchangers(self, name: str) -> list[tuple[int, str]] | None:
         """(preference, host) best first, equals in random order; None for a null MX (RFC 7505); [] for no MX."""
-        records = [cast(dns.rdtypes.ANY.MX.MX, one) for one in await self._ask(name, "MX")]
-        named = [(one.preference, one.exchange.to_text(omit_final_dot=True).lower()) for one in records]
-        hosts = [(preference, host) for preference, host in named if host not in ("", ".", "@")]
+        records = [record.split(" ", 1) for record in await self._ask(name, "MX")]
+        named = [(int(preference), host.lower().removesuffix(".")) for preference, host in records]
+        hosts = [(preference, host) for preference, host in named if host]
         if named and not hosts:
             return None
         chance = self._around.chance
@@ -177,18 +179,28 @@ class Directory:
 
     async def _ask_or_say_why(self, name: str, kind: str) -> list[str] | _NoSuchName | _NoAnswer:
         try:
-            return [record.to_text() for record in await self._ask(name, kind)]
+            return await self._ask(name, kind)
         except (_NoSuchName, _NoAnswer) as why:
             return why
 
-    async def _ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
+    async def _ask(self, name: str, kind: str) -> list[str]:
         """The records of one kind, [] when the name has none of it."""
+        now_s = self._around.clock.wall_ms() / 1000
+        until_s, records = self._kept.get((name, kind), (0.0, []))
+        if until_s > now_s:
+            return records
         try:
-            return list(await self._resolver.resolve(name + ".", kind, raise_on_no_answer=False))
+            answer = await self._resolver.resolve(name + ".", kind, raise_on_no_answer=False)
         except dns.resolver.NXDOMAIN:
             raise _NoSuchName from None
         except (dns.exception.DNSException, OSError):  # SERVFAIL, timeouts, nonsense, no network
             raise _NoAnswer from None
+        records = [record.to_text() for record in answer]
+        self._kept.pop((name, kind), None)
+        self._kept[name, kind] = min(answer.expiration, now_s + (_KEEP_S if records else _KEEP_NOTHING_S)), records
+        if len(self._kept) > _ANSWERS_MAX:
+            del self._kept[next(iter(self._kept))]
+        return records
 
 
 def a_label(domain: str) -> str | None:
@@ -234,7 +246,6 @@ def _resolver(servers: tuple[Address, ...], lookup_s: float) -> dns.asyncresolve
             resolver.nameservers = [dns.nameserver.Do53Nameserver(one.host, one.port) for one in servers]
     except (dns.resolver.NoResolverConfiguration, ValueError) as error:
         raise ConfigError([f"environment variable DNS_SERVERS: {error}: name a DNS server as ip:port"]) from error
-    resolver.cache = dns.resolver.LRUCache(_CACHE_ANSWERS)
     resolver.use_edns(0, 0, _EDNS_OCTETS)
     resolver.lifetime = lookup_s
     resolver.timeout = min(_ONE_QUERY_S, lookup_s / 2)

@@ -5,7 +5,11 @@ behind our own firewall (reliability.md E10). A route of the operator's is not a
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+# The same few thousand addresses come with every message; parsing one costs more than the rest of the question.
+_PARSED_MAX = 10_000
 
 Network = IPv4Network | IPv6Network
 
@@ -34,15 +38,16 @@ def may_reach(ip: str, allowed: Iterable[Network]) -> bool:
     return all(form.is_global and not form.is_multicast and not form.is_reserved for form in forms)
 
 
-def _forms(ip: str) -> list[IPv4Address | IPv6Address]:
+@lru_cache(_PARSED_MAX)
+def _forms(ip: str) -> tuple[IPv4Address | IPv6Address, ...]:
     """The address, or the IPv4 address that an IPv6 one stands for."""
     address = ip_address(ip)
     if isinstance(address, IPv4Address):
-        return [address]
+        return (address,)
     if address.ipv4_mapped:
-        return [address.ipv4_mapped]
+        return (address.ipv4_mapped,)
     if address.sixtofour:
-        return [address, address.sixtofour]
+        return (address, address.sixtofour)
     if address in _NAT64:
-        return [IPv4Address(int(address) & 0xFFFFFFFF)]
-    return [address]
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    return (address,)

@@ -159,7 +159,9 @@ class Session:
         finally:
             if not self._may_go_on:
                 self.close()
-        is_stale = ending is Ending.DIED and self.transactions > 1 and client.replies == heard
+        is_stale = self.transactions > 1 and (
+            (ending is Ending.DIED and client.replies == heard) or all(map(_says_good_bye, client.verdicts))
+        )
         return Transaction(client.verdicts, ending, is_stale)
 
     def close(self) -> None:
@@ -203,6 +205,11 @@ class Session:
         self._wire.transport.write(held + self._wire.client.dot())
         faults.point(faults.Point.REMOTE_AFTER_DOT)  # a crash here: window W3, the server may have taken the message
         return True
+
+
+def _says_good_bye(verdict: Verdict | None) -> bool:
+    """421 to MAIL on an idle connection: the server closed it while our command was on its way (RFC 5321 3.8)."""
+    return verdict is not None and verdict.stage is Stage.MAIL and verdict.reply.code == 421
 
 
 async def connect(exchanger: Exchanger, settings: Settings, wants_tls: bool) -> Session:

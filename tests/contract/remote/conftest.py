@@ -89,7 +89,7 @@ class Stage:
         if self.attempts is None:
             clock, chance = SystemClock(self.time_scale), SystemChance()
             around = Surroundings(
-                self.port, networks(self.allowed), chance, self.controls.me, lambda ip: ip in self.ours
+                self.port, networks(self.allowed), clock, chance, self.controls.me, lambda ip: ip in self.ours
             )
             directory = Directory((Address("127.0.0.1", self.dns.port),), around, self.lookup_s)
             self.pool = Pool(clock)

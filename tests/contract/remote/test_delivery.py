@@ -216,9 +216,10 @@ async def test_an_idle_connection_says_quit_after_a_moment(stage: Stage) -> None
     assert host.commands[-1] == "QUIT"
 
 
-async def test_a_connection_that_was_closed_meanwhile_costs_no_attempt(stage: Stage) -> None:
+@pytest.mark.parametrize("farewell", [CLOSE, RESET, "421 idle too long"])
+async def test_a_connection_that_was_closed_meanwhile_costs_no_attempt(stage: Stage, farewell: Answer) -> None:
     host = await stage.host()
-    host.answers["MAIL"] = ["250 ok", CLOSE, "250 ok"]
+    host.answers["MAIL"] = ["250 ok", farewell, "250 ok"]
     assert (await stage.say())[0] == "success"
     assert (await stage.say())[0] == "success"
     assert host.connections == 2

@@ -128,6 +128,16 @@ async def test_answers_are_kept_as_long_as_they_may(stage: Stage) -> None:
     assert len(stage.dns.asked) == 3
 
 
+async def test_that_there_is_nothing_is_not_remembered_for_long(stage: Stage) -> None:
+    """The name server here sends no SOA, so the absence has no TTL of its own."""
+    stage.dns.records[("there.example", "TXT")] = ['"nothing"']
+    assert await stage.say() == NO_EXCHANGER
+    directory = stage.build()._world.directory
+    now_s = directory._around.clock.wall_ms() / 1000
+    assert directory._kept
+    assert all(until_s <= now_s + 60 for until_s, records in directory._kept.values() if not records)
+
+
 # -- ourselves, and what must not be reached --------------------------------------------------------------------------
 
 
