@@ -103,9 +103,12 @@ class OpenMaildir:
     def _open(self, home: str) -> None:
         home_fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            top = self._folders[_FOLDER] = self._opened_or_made(_FOLDER, home_fd)
+            # Maildir itself may be a link, as local's deliveries allow, but to a directory of this user only.
+            top = self._folders[_FOLDER] = self._opened_or_made(_FOLDER, home_fd, _DIRECTORY & ~os.O_NOFOLLOW)
         finally:
             os.close(home_fd)
+        if os.fstat(top).st_uid != os.geteuid():
+            raise OSError(errno.ENOTDIR, "not this user's directory")
         try:
             fcntl.flock(top, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -114,14 +117,14 @@ class OpenMaildir:
         for folder in ("tmp", "new", "cur"):
             self._folders[folder] = self._opened_or_made(folder, top)
 
-    def _opened_or_made(self, name: str, parent: int) -> int:
+    def _opened_or_made(self, name: str, parent: int, flags: int = _DIRECTORY) -> int:
         try:
-            return os.open(name, _DIRECTORY, dir_fd=parent)
+            return os.open(name, flags, dir_fd=parent)
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):  # a delivery was quicker
                 self._disk.make_directory(name, dir_fd=parent)
             self._disk.sync_directory(".", dir_fd=parent)
-            return os.open(name, _DIRECTORY, dir_fd=parent)
+            return os.open(name, flags, dir_fd=parent)
 
     def _scan(self) -> list[_Entry]:
         """What is in new/ and cur/, in this order: a message that another program moves or flags meanwhile is seen

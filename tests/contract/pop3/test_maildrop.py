@@ -252,8 +252,23 @@ def test_what_is_missing_in_a_maildir_is_made(maildir: Path, opened: list[OpenMa
     assert files(maildir) == ["cur/a:2,"]
 
 
-@pytest.mark.parametrize("folder", [".", "new", "cur"])
-def test_linked_directories_are_not_followed(maildir: Path, opened: list[OpenMaildir], folder: str) -> None:
+def test_a_maildir_elsewhere_is_used_when_it_is_the_users(maildir: Path, opened: list[OpenMaildir]) -> None:
+    put(maildir, "new/a")
+    maildir.rename(maildir.parent / "elsewhere")
+    maildir.symlink_to(maildir.parent / "elsewhere")
+    assert session(maildir, opened).maildrop.uids == ["a"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away: run the tests as root")
+def test_a_maildir_of_somebody_else_is_none(maildir: Path, opened: list[OpenMaildir]) -> None:
+    os.chown(maildir, 17_801, 17_801)
+    with pytest.raises(MaildropError) as refused:
+        session(maildir, opened)
+    assert refused.value.why is Opened.NO_MAILDROP
+
+
+@pytest.mark.parametrize("folder", ["new", "cur"])
+def test_linked_folders_are_not_followed(maildir: Path, opened: list[OpenMaildir], folder: str) -> None:
     elsewhere = maildir.parent / "elsewhere"
     (maildir / folder).rename(elsewhere)
     (maildir / folder).symlink_to(elsewhere)
