@@ -36,8 +36,9 @@ _PIPE_OCTETS = 1024 * 1024
 _GATHER_S = 0.05
 _REASONS_MAX = 20  # lines of a refused configuration that are repeated at the end
 
-# Handed to an instance's first process only: what is restarted after a crash on purpose shall live.
-_FIRST_LIFE_ONLY = ("CRASH_AT",)
+# Where processes shall die, for tests: POINT is for the first process of every instance, NAME=POINT[,NAME=POINT…] for
+# the first of that name, the next of that name for its second process, and so on. What is left lives.
+_CRASHES = "CRASH_AT"
 
 
 @dataclass(slots=True)
@@ -251,9 +252,12 @@ def start_ticks(pid: int) -> int:
 
 
 def _environment(launch: Launch, deaths: int) -> Mapping[str, str]:
-    if not deaths:
-        return launch.environment
-    return {name: value for name, value in launch.environment.items() if name not in _FIRST_LIFE_ONLY}
+    """That of the table, with the crash on purpose that this life of the process is for, if any."""
+    environment = {name: value for name, value in launch.environment.items() if name != _CRASHES}
+    asked = launch.environment.get(_CRASHES, "")
+    mine = [one.removeprefix(f"{launch.name}=") for one in asked.split(",")]
+    mine = [point for point in mine if "=" not in point]
+    return environment | ({_CRASHES: mine[deaths]} if asked and deaths < len(mine) else {})
 
 
 def _how(status: int) -> str:

@@ -98,7 +98,7 @@ def redis_launch(command: tuple[str, ...], environ: Mapping[str, str], drops: bo
 
 
 def _environment(wish: Wish, service: Service, own: Mapping[str, str], peers: Mapping[str, str]) -> dict[str, str]:
-    ours = {variable.name for every in SERVICES for variable in every.environment} | {"PYTHONPATH"}
+    ours = {variable.name for every in SERVICES for variable in every.environment} | {"PYTHONPATH", "PYTHONSAFEPATH"}
     environment = {name: value for name, value in wish.environ.items() if name not in ours}
     for variable in service.environment:
         value = _value(variable, wish, service, own, peers)
