@@ -29,12 +29,12 @@ from runtime.spawn import GREETING, REPLY, REQUEST, Purpose, Status
 # Twice the warm children of a front: those that were told to end may still be ending.
 CHILDREN_MAX = 128
 CROWD_MAX = 256  # requests that wait for one of them to end; the front gives up before they get old
+ENDING_MAX = 8  # children of one account that were told to end and have not: its home hangs; others need the room
 # Passwords being checked at once: each is a core's work for up to a quarter of a second; others wait in line.
 CHECKS_MAX = 4
 CHECKS_WAITING_MAX = 64
-# A child whose front has hung up ends by itself within this time, or is killed: its user may have stopped it.
+# A child whose front has hung up ends within this time, or is killed: its user may have stopped it.
 GRACE_S = 10.0
-_UMASK = 0o077
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,10 @@ class _Loop:
             return self._reply(serial, Status.UNREADABLE)
         if account is None:
             return self._reply(serial, otherwise)
-        if sum(1 for process in set(self._by_fd.values()) if process.account) >= CHILDREN_MAX:
+        living = [process for process in set(self._by_fd.values()) if process.account]
+        if sum(1 for process in living if process.account == account and process.line < 0) >= ENDING_MAX:
+            return self._reply(serial, Status.BUSY)
+        if len(living) >= CHILDREN_MAX:
             self._crowd.append((serial, name, otherwise))
             return self._reply(self._crowd.popleft()[0], Status.BUSY) if len(self._crowd) > CROWD_MAX else None
         fronts, childs = socket.socketpair()
@@ -240,7 +243,7 @@ def _follow(parent: int, child: Callable[[], None]) -> None:
 
 
 def _become_child(sock: socket.socket, account: Account, work: Work) -> None:
-    os.umask(_UMASK)
+    os.umask(0o077)
     line = socket.socket(fileno=_only_descriptor(sock.detach()))
     try:
         home = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -9,8 +9,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from mail import address
 from mail.outcome import Deferred, Delivered, Failed, Outcome
-from services.local.delivery import Forwarding, Job
+from services.local.delivery import DELIVERED_TO, Forwarding, Job
 from services.local.sweep import NOTHING_SETTLED, Settled
 
 LENGTH = struct.Struct("<I")
@@ -147,10 +148,16 @@ def _done(row: list[Any]) -> Done:
     return Done(
         outcome=_KINDS[kind](str(report)),
         done=tuple(int(one) for one in done),
-        forwardings=tuple(
-            Forwarding(str(sender), tuple(str(one) for one in recipients), str(header), int(instruction))
-            for sender, recipients, header, instruction in forwardings
-        ),
+        forwardings=tuple(_forwarding(*one) for one in forwardings),
         published=tuple((str(path), str(name)) for path, name in published),
         forgotten=bool(forgotten),
     )
+
+
+def _forwarding(sender: str, recipients: list[str], header: str, instruction: int) -> Forwarding:
+    here = header.removeprefix(DELIVERED_TO).removesuffix("\n")
+    if len(header) != len(DELIVERED_TO) + len(here) + 1 or not all(
+        map(address.acceptable, (sender, here, *recipients))
+    ):
+        raise ValueError("a forward that may not enter an envelope")
+    return Forwarding(sender, tuple(recipients), header, int(instruction))

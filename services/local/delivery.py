@@ -12,6 +12,8 @@ from mail.outcome import Deferred, Delivered, Failed, Outcome
 from services.local import texts
 from services.local.dotqmail import Forward, Instruction, Maildir, Mbox, Program, Stop
 
+DELIVERED_TO = "Delivered-To: "
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -32,7 +34,7 @@ class Job:
 
     def delivered_to(self) -> str:
         """qmail's DTLINE; with a virtual user's prefix, as qmail writes it."""
-        return f"Delivered-To: {self._here()}\n"
+        return f"{DELIVERED_TO}{self._here()}\n"
 
     def return_path(self) -> str:
         """qmail's RPLINE."""

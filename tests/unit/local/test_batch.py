@@ -23,7 +23,13 @@ JOB = Job("0" * 26, 3, 17, "c", "jö@x", "ann", "here", "-", "e\udcff", (1, 2), 
 QUESTION = Question((JOB, JOB), (("", ""), ("-", "x")), ("./Maildir/",), Settled(1.5, 2.5, frozenset({"a"})), "./M/")
 ANSWER = Answer(
     (
-        Done(Delivered("did 1+1+0\n"), (0,), (Forwarding("s", ("a", "b"), "h\n", 1),), (("./Maildir/", "n"),), True),
+        Done(
+            Delivered("did 1+1+0\n"),
+            (0,),
+            (Forwarding("s", ("a", "b"), "Delivered-To: h@x\n", 1),),
+            (("./Maildir/", "n"),),
+            True,
+        ),
         Done(Failed("no\n")),
     ),
     (True, None),
@@ -55,6 +61,25 @@ def test_an_answer_arrives_as_it_was_given() -> None:
     ],
 )
 def test_an_answer_that_does_not_fit_is_refused(said: bytes) -> None:
+    with pytest.raises(BadFrame):
+        read_answer(said, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipient", "header"),
+    [
+        ("a\nb", "c", "Delivered-To: h@x\n"),
+        ("a", "c\udcff", "Delivered-To: h@x\n"),
+        ("a", "c", "Delivered-To: h@x\nBcc: y\n"),
+        ("a", "c", "Delivered-To: h@x"),
+        ("a", "c", "Bcc: h@x\n"),
+        ("a", "c", ""),
+        (5, "c", "Delivered-To: h@x\n"),
+    ],
+)
+def test_a_forward_with_what_no_envelope_holds_is_refused(sender: object, recipient: str, header: str) -> None:
+    done = ["K", "", [], [[sender, [recipient], header, 1]], [], False]
+    said = json.dumps({"done": [done] * 2, "found": [1, 0], "stay": [0]}).encode()
     with pytest.raises(BadFrame):
         read_answer(said, QUESTION)
 
