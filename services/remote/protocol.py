@@ -161,7 +161,7 @@ class Client:
             return events
         try:
             self._reader.add(data)
-            if self._handshake or not self._awaited:
+            if not self._awaited:
                 raise Violation("octets that answer no command")
             while self._awaited and (reply := self._reader.next()):
                 events.extend(self._take(reply))

@@ -137,6 +137,18 @@ async def test_what_is_stopped_after_the_dot_is_a_possible_duplicate(stage: Stag
     assert stage.queue.settled == {}
 
 
+async def test_what_is_stopped_in_the_middle_says_no_quit(stage: Stage) -> None:
+    """A command where the server does not expect one could become part of a message."""
+    host = await stage.host()
+    host.answers["DATA"] = SILENCE
+    attempts = stage.build()
+    attempts.take([stage.delivery()])
+    await host.until(lambda: "DATA" in host.commands)
+    await attempts.stop()
+    await host.until(lambda: host.open_now == 0)
+    assert host.commands[-1] == "DATA"
+
+
 async def test_many_deliveries_at_once_are_each_settled(stage: Stage) -> None:
     host = await stage.host()
     attempts = stage.build()

@@ -192,7 +192,9 @@ def test_with_pipelining_the_whole_group_goes_at_once(talk: Talk) -> None:
     assert wrote == (
         "MAIL FROM:<me@here.example> SIZE=24\r\nRCPT TO:<a@there.example>\r\nRCPT TO:<b@there.example>\r\nDATA\r\n"
     )
+    before = talk.client.replies
     assert talk.says("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n") == [SendBody()]
+    assert talk.client.replies == before + 4  # each has a time limit of its own
     assert talk.client.dot() == b".\r\n"
     (done,) = talk.says("250 2.0.0 ok 123 qp 456\r\n")
     assert decided(done) == [("dot", 250, False)] * 2
