@@ -24,6 +24,7 @@ from services.local.delivery import Job
 from services.local.ownership import Ownership, Person
 from services.local.pool import ChildGone, Pool
 from services.local.settlement import Settlement
+from services.local.sweep import called
 
 # One batch is one memory file and one round of syncs; more than this at once only makes the first wait for the last.
 BATCH_JOBS_MAX = 64
@@ -152,14 +153,19 @@ class Front:
         self._events.warning(str(gone), account=account.name, deliveries=len(wanted))
         report = texts.MAILDIR_TIMEOUT if gone.silent else texts.CRASHED
         for one in wanted:
-            self._settlement.lost_sight_of(one.delivery.id)
+            self._settlement.deferred(called(one.delivery.id, one.target.index))
             self._settle(one.delivery, one.target, Deferred(report))
 
     def _finish(self, account: Account, one: _Waiting, done: Done) -> None:
         delivery = one.delivery
         for path, name in done.published:
             self._events.published(delivery.id, account.name, name)
-            self._settlement.published(account.name, path, delivery.id)
+            self._settlement.published(account.name, path)
+        what = called(delivery.id, one.target.index)
+        if isinstance(done.outcome, Deferred):
+            self._settlement.deferred(what)
+        else:
+            self._settlement.finished(what)
         if done.forgotten:
             self._events.possible_duplicate("W5", delivery.id)
         forwards = tuple(

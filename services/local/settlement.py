@@ -1,7 +1,7 @@
 """What of the elections in people's Maildirs may be swept, and when: the front's memory of deliveries that are over.
 
 It remembers no delivery once that is acknowledged: from time to time it notes up to when everything it took is, and
-what was noted an hour ago may go. Messages whose child died are excepted until they are known to be delivered.
+what was noted an hour ago may go. A delivery that was deferred is excepted until a later attempt has finished it.
 """
 
 import asyncio
@@ -21,12 +21,13 @@ KEEP_S = 3_600.0
 _LOOK_EVERY_S = 60.0
 # The kernel's file times lag behind the clock by up to a tick; this is far more.
 _MARGIN_S = 1.0
-# Messages excepted; with more than these nothing is swept but what is 36 hours old.
-_UNKNOWN_MAX = 10_000
+# Deliveries excepted; when there are more, all that was written so far is left until it is 36 hours old.
+_UNFINISHED_MAX = 10_000
 
 
 class Settlement:
-    """Counts deliveries in and out, and sweeps. `holds` says whether the worker still holds a delivery's key."""
+    """Counts deliveries in and out, and sweeps. `holds` says whether the worker still holds a delivery's key; a message
+    and recipient are called as in file names (services/local/sweep.py)."""
 
     def __init__(self, clock: Clock, pool: Pool, accounts: Accounts, holds: Callable[[str], bool]) -> None:
         self._clock = clock
@@ -35,7 +36,7 @@ class Settlement:
         self._holds = holds
         self._since_s = self._now_s()
         self._taken: deque[tuple[str, float]] = deque()
-        self._unknown: set[str] = set()
+        self._unfinished: set[str] = set()
         self._notes: deque[tuple[float, float]] = deque()
         self._due: dict[tuple[str, str], float] = {}
 
@@ -44,16 +45,19 @@ class Settlement:
         self._forget_settled()
         self._taken.append((key, self._now_s()))
 
-    def lost_sight_of(self, message: str) -> None:
-        """A child died with it: it may be published, and nobody knows."""
-        if len(self._unknown) < _UNKNOWN_MAX:
-            self._unknown.add(message)
-        else:
-            self._since_s = float("inf")
+    def deferred(self, what: str) -> None:
+        """It may be published all the same, if its child died or its disk failed late, and it will be tried again."""
+        if len(self._unfinished) >= _UNFINISHED_MAX:
+            self._unfinished.clear()
+            self._since_s = self._now_s()  # what was written before is left to its age
+        self._unfinished.add(what)
 
-    def published(self, account: str, path: str, message: str) -> None:
+    def finished(self, what: str) -> None:
+        """It is delivered, or never will be."""
+        self._unfinished.discard(what)
+
+    def published(self, account: str, path: str) -> None:
         """There is an election in this Maildir now, to be swept some day."""
-        self._unknown.discard(message)
         self._due.setdefault((account, path), self._clock.monotonic() + self._clock.scaled(KEEP_S))
 
     async def run(self) -> None:
@@ -67,7 +71,7 @@ class Settlement:
 
     def settled(self) -> Settled:
         """What may be swept now."""
-        return Settled(self._since_s, self._until_s(self._clock.monotonic()), frozenset(self._unknown))
+        return Settled(self._since_s, self._until_s(self._clock.monotonic()), frozenset(self._unfinished))
 
     async def _sweep(self, name: str, path: str) -> None:
         question = Question(sweep=(path,), settled=self.settled())

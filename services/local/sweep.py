@@ -12,14 +12,13 @@ from runtime.clock import Clock
 from runtime.durable import Disk
 from services.local.publish import ELECTION_LASTS_S
 
-_NAME_AT = ".Q"  # `<seconds>.Q<id>R…`: where the message id stands in a name of ours
-_ID_CHARACTERS = 26
+_BEFORE, _AFTER = ".Q", "I"  # around message and recipient in a name of ours: `<seconds>.Q<id>R<recipient>I…`
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Elections written from `since_s` until `until_s` (unix time) are of deliveries that are over, except those of the
-    messages `but`, whose outcome was never learned."""
+    """Elections written from `since_s` until `until_s` (unix time) are of deliveries that are over, except `but`
+    (message and recipient, `called`), which will be tried again."""
 
     since_s: float
     until_s: float
@@ -52,7 +51,11 @@ def sweep(disk: Disk, clock: Clock, path: str, settled: Settled) -> int:
     return stay
 
 
+def called(message: str, recipient: int) -> str:
+    """A message and recipient as a file name has them (mail/maildir.py)."""
+    return f"{message}R{recipient}"
+
+
 def _is_over(name: str, written_s: float, settled: Settled) -> bool:
-    at = name.find(_NAME_AT) + len(_NAME_AT)
-    message = name[at : at + _ID_CHARACTERS]
-    return settled.since_s <= written_s < settled.until_s and message not in settled.but
+    what = name.partition(_BEFORE)[2].partition(_AFTER)[0]
+    return settled.since_s <= written_s < settled.until_s and what not in settled.but

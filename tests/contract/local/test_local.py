@@ -235,6 +235,21 @@ async def test_a_child_that_ended_while_idle_is_replaced(own: House) -> None:
     assert outcomes[-1].kind == DELIVERED
 
 
+async def test_elections_are_swept_when_nobody_will_ask_again() -> None:
+    """An hour is a second here, 36 hours are 39; what is deferred stays."""
+    async with open_house(TIME_SCALE="0.0003") as quick:
+        ann = quick.account()
+        quick.write(ann / ".qmail-late", "./Maildir/\n|cat\n")
+        await quick.queue.deliver(*(quick.queue.delivery(f"{ann.name}@{HOST}") for _ in range(5)))
+        late = await quick.queue.to(f"{ann.name}-late@{HOST}")
+        assert late.kind == DEFERRED
+        left = f".Q{late.id}R0I0.test.d"
+        async with asyncio.timeout(30):
+            while [name[name.index(".Q") :] for name in os.listdir(ann / "Maildir" / "tmp")] != [left]:
+                await quick.queue.to(f"nobody@{HOST}")
+        assert len(messages(ann / "Maildir")) == 6
+
+
 async def test_many_more_users_than_children(house: House, ann: Path) -> None:
     names = [house.account().name for _ in range(150)]
     outcomes = await house.queue.deliver(*(house.queue.delivery(f"{name}@{HOST}") for name in names))

@@ -15,7 +15,7 @@ from runtime.durable import Disk
 from runtime.faults import Point
 from services.local import texts
 from services.local.publish import ELECTION_LASTS_S, SYNC_TOGETHER_MIN, Copy, Publisher
-from services.local.sweep import NOTHING_SETTLED, Settled, sweep
+from services.local.sweep import NOTHING_SETTLED, Settled, called, sweep
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 POINTS = [point for point in Point if point.value.startswith("publish.")]
@@ -242,7 +242,7 @@ def test_the_sweep_takes_what_is_settled_and_what_is_too_old(tmp_path: Path) -> 
     foreign = maildir / "tmp" / "somebody.elses"
     foreign.write_bytes(b"")
     os.utime(foreign, (0, 0))
-    settled = Settled(now_s - 4_000, now_s - 500, frozenset({f"{5:026d}"}))
+    settled = Settled(now_s - 4_000, now_s - 500, frozenset({called(f"{5:026d}", 0)}))
     assert sweep(Disk(), clock, str(maildir), settled) == 4
     left = {name.removesuffix(".d") for name in os.listdir(maildir / "tmp") if name.endswith(".d")}
     assert left == {names[0], names[1], names[3], names[5]}
