@@ -125,6 +125,14 @@ def test_a_password_keeps_its_blanks_and_is_not_in_any_reply() -> None:
     assert answer(conversation, b"PASS  two  words ") == Login(b"ann", b" two  words ")
 
 
+@pytest.mark.parametrize("line", [b"USER a\0nn", b"PASS p\0", b"\0", b"NOOP\0"])
+def test_a_nul_is_a_syntax_error_wherever_it_stands(line: bytes) -> None:
+    conversation = Protocol("x@y")
+    answer(conversation, b"USER ann")
+    assert answer(conversation, line) == Send(b"-ERR syntax error\r\n")
+    assert conversation.user == b"ann"
+
+
 def test_quit_names_what_is_to_go_and_breaking_off_names_nothing() -> None:
     conversation = logged_in(1, 2, 3)
     for line in (b"DELE 3", b"DELE 1"):
