@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,25 @@ from cli import embedded
 
 STARTS_WITHIN_S = 20
 ENDS_WITHIN_S = 10
+
+
+_OF_THIS_RUN = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A temporary folder of this run's own: every pytest closes the one that a user's runs share to other uids.
+
+    The services of a stack that root runs are other uids. After a failure the folder stays, to be looked at.
+    """
+    if not config.option.basetemp and not hasattr(config, "workerinput"):
+        config.stash[_OF_THIS_RUN] = tempfile.mkdtemp(prefix="seapost-tests-")
+        config.option.basetemp = config.stash[_OF_THIS_RUN]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    folder = session.config.stash.get(_OF_THIS_RUN, "")
+    if folder and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def missing(what: str, remedy: str) -> NoReturn:
