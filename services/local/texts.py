@@ -4,7 +4,6 @@ People, bounces and scripts know them by heart; every text stands here once.
 """
 
 import errno
-import os
 
 NO_MAILBOX = "Sorry, no mailbox here by that name. (#5.1.1)\n"
 NO_HOST = "Sorry, address must include host name. (#5.1.3)\n"
@@ -49,8 +48,8 @@ _QMAIL_WORDS = {
 
 
 def because(number: int) -> str:
-    """qmail's words for an errno (error_str(3)), the system's for those it had none for."""
-    return _QMAIL_WORDS.get(number) or os.strerror(number).lower()
+    """qmail's words for an errno (error_str(3)); the system's name of those that it had none for."""
+    return _QMAIL_WORDS.get(number) or errno.errorcode.get(number, "unknown error")
 
 
 def no_home(home: str, number: int) -> str:

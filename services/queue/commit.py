@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from services.queue import frame, records
-from services.queue.log import FRAME_MAX_OCTETS, Log, LostLog, Position
+from services.queue.log import FRAME_MAX_OCTETS, Log, LostLog
+from services.queue.names import Position
 
 # Called with the positions of the group's bodies once it is committed, or with None when that is unknown.
 Then = Callable[[list[Position] | None], None]
+
+# For how long an outcome waits for new mail to share its frame and its sync. Nobody waits for it but its slot's ack.
+PATIENCE_S = 0.005
 
 # Records are counted with this much for their fields, which are few and bounded by mail/limits.py.
 _FIELDS_OCTETS = 512
@@ -43,18 +47,25 @@ class Commits:
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"log-{log.name.log}")
         self._broken = False
+        self._patience: asyncio.TimerHandle | None = None
         self._later: set[asyncio.Future[None]] = set()
         self.waiting_octets = 0
 
-    def add(self, said: list[records.Said], then: Then) -> None:
-        """Commits the group with the next frame. An empty group is told after all before it and a re-check."""
+    def add(self, said: list[records.Said], then: Then, patient: bool = False) -> None:
+        """Commits the group with the next frame. An empty group is told after all before it and a re-check.
+
+        A patient one, for which no client waits, does not make a frame of its own before PATIENCE_S have passed.
+        """
         if self._broken:
             then(None)
             return
         octets = sum(_octets(one) for one in said)
         self._waiting.append(_Group(said, then, octets))
         self.waiting_octets += octets
-        self._wanted.set()
+        if not patient:
+            self._wanted.set()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._wanted.set)
 
     async def in_order(self, work: Callable[[], T]) -> T | None:
         """Runs work on the log's files in the thread that writes them; None when it, or anything before it, failed."""
@@ -77,6 +88,9 @@ class Commits:
         while not self._broken:
             await self._wanted.wait()
             self._wanted.clear()
+            if self._patience:
+                self._patience.cancel()
+                self._patience = None
             while self._waiting and not self._broken:
                 await self._commit(self._next_groups())
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mail.address import split
 from mail.ids import MessageId, parse_id
 from mail.routing import Channel
-from services.queue.index import Message, State
+from services.queue.message import Message, State
 from services.queue.plan import Job, jobs_of
 from services.queue.store import Store
 

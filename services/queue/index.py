@@ -5,15 +5,13 @@ which a record changes the state. Knows no disk and no time but what records say
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from enum import Enum
 
 from mail.ids import MessageId, born_ms
 from mail.outcome import Kind
-from mail.routing import Route
 from services.queue import records
-from services.queue.log import Position
-from services.queue.spool import SegmentName
+from services.queue.message import Message, Recipient, State
+from services.queue.names import Position, SegmentName
 
 # Enqueue refuses ids older than ID_OLDEST_S and further ahead than ID_AHEAD_S; every id is remembered for longer than
 # both together, so a producer that asks again is answered and its message is not taken twice.
@@ -21,51 +19,6 @@ ID_OLDEST_S = 3_600
 ID_AHEAD_S = 300
 ID_MEMORY_S = 4_200
 assert ID_MEMORY_S > ID_OLDEST_S + ID_AHEAD_S, "an id that is still taken is still remembered"
-
-
-class State(Enum):
-    WAITING = "waiting"
-    DELIVERING = "delivering"
-    DELIVERED = "done"
-    FAILED = "failed"
-
-
-@dataclass(slots=True)
-class Recipient:
-    """One recipient of a message, and how far it is."""
-
-    address: str
-    route: Route
-    state: State = State.WAITING
-    attempts: int = 0
-    next_attempt_ms: int = 0
-    report: str = ""
-    done: tuple[int, ...] = ()
-
-    @property
-    def settled(self) -> bool:
-        return self.state in (State.DELIVERED, State.FAILED)
-
-
-@dataclass(slots=True)
-class Message:
-    """A message that is not finished. Its body is at `position`, and in large/ when `large` is set."""
-
-    id: MessageId
-    sender: str
-    arrived_ms: int
-    size: int
-    uid: int
-    envid: str
-    parent: str
-    large: str
-    body_crc: int
-    position: Position
-    recipients: list[Recipient] = field(default_factory=list)
-
-    @property
-    def settled(self) -> bool:
-        return all(recipient.settled for recipient in self.recipients)
 
 
 class Standing(Enum):

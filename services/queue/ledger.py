@@ -16,8 +16,10 @@ from mail.outcome import Kind
 from mail.routing import RoutingTable
 from services.queue import bounce, records, retry
 from services.queue.commit import Commits
-from services.queue.index import Index, Message, Standing, State
-from services.queue.log import INLINE_MAX_OCTETS, NOWHERE, DamagedBody, Log, Position
+from services.queue.index import Index, Standing
+from services.queue.log import INLINE_MAX_OCTETS, DamagedBody, Log
+from services.queue.message import Message, State
+from services.queue.names import NOWHERE, Position
 
 DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
 _TOO_OLD = "I'm not going to try again; this message has been in the queue too long.\n"
@@ -166,7 +168,7 @@ class Ledger:
         """
         message = self.index.messages.get(reported.id)
         if message is None or not _is_news(message, reported):
-            self.commits.add([], lambda positions: then(None if positions is None else Settlement()))
+            self.commits.add([], lambda positions: then(None if positions is None else Settlement()), patient=True)
             return
         said: list[records.Said] = []
         try:
@@ -180,7 +182,7 @@ class Ledger:
         said.insert(0, settled)
         if message.settled:
             said += self._finish(message, settlement, now_ms)
-        self.commits.add(said, lambda positions: self._settled(settlement, said, positions, then))
+        self.commits.add(said, lambda positions: self._settled(settlement, said, positions, then), patient=True)
 
     def _settled(
         self,

@@ -8,12 +8,11 @@ takes the log renames it, and then nothing that we wrote may be acknowledged.
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
 
 from runtime.durable import Disk
 from runtime.faults import Point, point
 from services.queue import frame, records
-from services.queue.spool import LogName, SegmentName
+from services.queue.names import LogName, Position, SegmentName
 
 # Large enough that beginning one is rare, small enough that the scan reads it at once and disk comes back in portions.
 SEGMENT_OCTETS = 64 * 1024 * 1024
@@ -33,18 +32,6 @@ class LostLog(Exception):
 
 class DamagedBody(Exception):
     """The octets of a body are not those that were accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a record's body stands."""
-
-    segment: SegmentName
-    body: frame.Span
-
-
-# For what is learned before its commit: the record has no place yet.
-NOWHERE = Position(SegmentName(0, 0), frame.Span(0, 0))
 
 
 class Log:

@@ -16,8 +16,9 @@ from services.queue.dispatch import Dispatch
 from services.queue.fence import RENEW_S, Fence, Lease
 from services.queue.index import Index
 from services.queue.log import LostLog
+from services.queue.names import LogName
 from services.queue.reclaim import reclaim
-from services.queue.spool import LogName, Spool
+from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker
 

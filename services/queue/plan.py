@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mail import address, verp
 from mail.ids import MessageId
 from mail.routing import Channel
-from services.queue.index import Message, Recipient
+from services.queue.message import Message, Recipient
 
 # Transactions with one remote domain at a time: half of concurrencyremote's default, so that two slow domains
 # together still leave it room; a domain that answers loses nothing, because a connection takes many messages.

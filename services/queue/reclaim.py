@@ -12,10 +12,11 @@ from mail.outcome import Kind
 from runtime.events import Events
 from runtime.faults import Point, point
 from services.queue import records
-from services.queue.index import Message, Recipient, Standing, State
+from services.queue.index import Standing
 from services.queue.ledger import Ledger
-from services.queue.log import DamagedBody, Position
-from services.queue.spool import SegmentName
+from services.queue.log import DamagedBody
+from services.queue.message import Message, Recipient, State
+from services.queue.names import Position, SegmentName
 
 # A segment is worth copying when at most a quarter of it still lives, or when a log has so many that a scan is slow.
 _LIVE_PART = 4

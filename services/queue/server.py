@@ -8,7 +8,7 @@ from mail.routing import Channel
 from proto import admin_pb2, admin_pb2_grpc
 from runtime.serve import Process
 from services.queue.dispatch import Dispatch
-from services.queue.index import Message, Recipient, State
+from services.queue.message import Message, Recipient, State
 from services.queue.plan import Plan
 from services.queue.store import Store
 

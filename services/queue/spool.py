@@ -12,50 +12,16 @@ from dataclasses import dataclass
 from mail.maildir import CLUSTER_MAX_CHARACTERS
 from runtime.config import ConfigError
 from runtime.durable import Disk
+from services.queue.names import LogName, parse_log_name, parse_segment_name
 
 VERSION = 1
 
-_LOG_NAME = re.compile(r"([0-9a-f]{8})\.(\d{10})\.([A-Za-z0-9_-]{1,64})\Z")
-_SEGMENT_NAME = re.compile(r"(\d{10})-(\d{6})\.seg\Z")
 _TOKEN_NAME = re.compile(r"\d{10}\Z")
 _FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
 
 # A torn tail or a damaged stretch is copied aside up to this size: enough to see what it was.
 _QUARANTINE_MAX_OCTETS = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class LogName:
-    """`<log>.<token>.<owner>`: to hold this name is to own the log. `log` never changes."""
-
-    log: str
-    token: int
-    owner: str
-
-    def __str__(self) -> str:
-        return f"{self.log}.{self.token:010}.{self.owner}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SegmentName:
-    """`<token>-<number>.seg`: only the holder of the token ever writes it."""
-
-    token: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.token:010}-{self.number:06}.seg"
-
-
-def parse_log_name(name: str) -> LogName | None:
-    found = _LOG_NAME.match(name)
-    return LogName(found[1], int(found[2]), found[3]) if found else None
-
-
-def parse_segment_name(name: str) -> SegmentName | None:
-    found = _SEGMENT_NAME.match(name)
-    return SegmentName(int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True, slots=True)

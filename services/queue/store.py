@@ -13,9 +13,10 @@ from mail.limits import MESSAGE_MAX_OCTETS, RECIPIENTS_MAX
 from runtime.config import EXIT_IO, EXIT_TEMPORARY
 from runtime.serve import Process
 from services.queue.commit import WAITING_MAX_OCTETS, Commits
-from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Message, Standing
+from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing
 from services.queue.ledger import Incoming, Ledger, Rules
 from services.queue.log import DamagedBody, LostLog
+from services.queue.message import Message
 from services.queue.takeover import Taken
 
 # New mail is refused below this, so that outcomes can still be recorded: a twentieth of the volume, at most 2 GiB, at

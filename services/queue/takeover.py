@@ -13,8 +13,9 @@ from runtime.durable import Disk
 from runtime.events import Events
 from runtime.faults import Point, point
 from services.queue import frame, records
-from services.queue.log import SEGMENT_OCTETS, Log, Position
-from services.queue.spool import LogName, SegmentName, Spool, parse_segment_name
+from services.queue.log import SEGMENT_OCTETS, Log
+from services.queue.names import LogName, Position, SegmentName, parse_segment_name
+from services.queue.spool import Spool
 
 Learn = Callable[[records.Said, Position], None]
 

@@ -24,7 +24,6 @@ RIMS = {
     "cli/admin.py",
     "services/smtpd/accounts.py",
     "services/queue/records.py",
-    "services/smtpd/accounts.py",
 }
 RIM_NAMES = {"server.py", "intake.py", "dispatch.py"}
 

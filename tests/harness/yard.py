@@ -11,7 +11,8 @@ from runtime.durable import Disk
 from runtime.events import Events
 from services.queue import records
 from services.queue.index import Index
-from services.queue.log import Log, Position
+from services.queue.log import Log
+from services.queue.names import Position
 from services.queue.spool import Spool
 from services.queue.takeover import Taken, Taker
 

@@ -14,9 +14,10 @@ from runtime.clock import SystemClock
 from runtime.events import Events
 from services.queue.bounce import BounceRules
 from services.queue.commit import Commits
-from services.queue.index import Index, Message, Standing, State
+from services.queue.index import Index, Standing
 from services.queue.ledger import Forward, Incoming, Ledger, Reported, Rules, Settlement
 from services.queue.log import INLINE_MAX_OCTETS
+from services.queue.message import Message, State
 from services.queue.reclaim import reclaim
 from tests.harness.yard import Yard, an_id
 

@@ -7,7 +7,8 @@ import pytest
 
 from mail.ids import MessageId
 from services.queue import records
-from services.queue.log import DamagedBody, Log, LostLog, Position
+from services.queue.log import DamagedBody, Log, LostLog
+from services.queue.names import Position
 from tests.harness.yard import Yard, accepted, an_id, crc, ids_of
 
 

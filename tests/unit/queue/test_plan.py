@@ -3,8 +3,8 @@
 from mail import ids
 from mail.ids import MessageId
 from mail.routing import Channel, Route
-from services.queue.index import Message, Recipient, State
-from services.queue.log import NOWHERE
+from services.queue.message import Message, Recipient, State
+from services.queue.names import NOWHERE
 from services.queue.plan import TRANSACTION_RECIPIENTS_MAX, Job, Plan, jobs_of
 
 NOW = 1_000_000
