@@ -340,6 +340,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         self._flights.end(flight)
         if flight.planned:
             self._plan.done(flight.job)
+            self._pump_soon()   # its destination has room for the next
 
     def _link_gone(self, link: Link) -> None:
         """A worker's stream has ended: what it was doing goes to another, at once or when it cannot be past the dot."""
