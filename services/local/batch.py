@@ -29,13 +29,15 @@ class BadFrame(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Jobs to deliver, addresses (dash, extension) to look up, Maildirs to sweep: any of them may be empty."""
+    """Jobs to deliver, addresses (dash, extension) to look up, Maildirs to sweep: any of them may be empty. `crowded`:
+    many users' children write to the disk now."""
 
     jobs: tuple[Job, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
     sweep: tuple[str, ...] = ()
     settled: Settled = NOTHING_SETTLED
     default_delivery: str = ""
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def question_frame(question: Question) -> bytes:
             "sweep": question.sweep,
             "settled": (settled.since_s, settled.until_s, sorted(settled.but)),
             "default": question.default_delivery,
+            "crowded": question.crowded,
         }
     )
 
@@ -86,6 +89,7 @@ def read_question(payload: bytes) -> Question:
         sweep=tuple(said["sweep"]),
         settled=Settled(since_s, until_s, frozenset(but)),
         default_delivery=said["default"],
+        crowded=said["crowded"],
     )
 
 

@@ -92,7 +92,7 @@ class UserDelivery:
         """Yields the numbers of those that may be second copies (window W5)."""
         copies = [_copy(attempt, bodies) for _, attempt in wanted]
         is_default = path in question.default_delivery.split("\n")
-        self._publisher.publish(path, copies, make=is_default)
+        self._publisher.publish(path, copies, make=is_default, crowded=question.crowded)
         for (number, attempt), copy in zip(wanted, copies, strict=True):
             maildir = attempt.next_file()
             if maildir is None or copy.trouble:

@@ -29,6 +29,9 @@ from services.local.sweep import called
 # One batch is one memory file and one round of syncs; more than this at once only makes the first wait for the last.
 BATCH_JOBS_MAX = 64
 BATCH_OCTETS_MAX = 8 * 1024 * 1024
+# With more accounts at once than this, children sync their own files only: each syncfs(2) waits for all others' writes
+# (measured on ext4, 20 users: 626 messages a second with it, 1,448 without).
+LANES_TOGETHER_MAX = 2
 
 
 @dataclass(slots=True)
@@ -115,7 +118,8 @@ class Front:
     async def _deliver(self, account: Account, wanted: list[_Waiting]) -> None:
         jobs, bodies = _jobs(wanted)
         try:
-            question = Question(jobs=jobs, default_delivery=self._rules.default_delivery)
+            crowded = len(self._lanes) > LANES_TOGETHER_MAX
+            question = Question(jobs=jobs, default_delivery=self._rules.default_delivery, crowded=crowded)
             answer = await self._pool.ask(account, question, bodies)
         except SpawnError as error:
             return self._no_child(account, wanted, error)

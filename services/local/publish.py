@@ -51,19 +51,21 @@ class Publisher:
         self._clock = clock
         self._chance = chance
         self._apart_until = 0.0
+        self._together = False
         release = os.uname().release.split(".")
         kernel = (int(release[0]), int("".join(filter(str.isdigit, release[1])) or 0))
         self._may_sync_together = kernel >= _KERNEL_TELLS_ERRORS
 
-    def publish(self, path: str, copies: Sequence[Copy], make: bool) -> None:
+    def publish(self, path: str, copies: Sequence[Copy], make: bool, crowded: bool = False) -> None:
         """Puts every copy into the Maildir at `path`, durably, or says in its `trouble` why not. A missing Maildir is
-        made when `make` says so."""
+        made when `make` says so. `crowded`: many others write at the same time."""
         try:
             tmp, new, cur = self._open(path, make)
         except OSError as error:
             _fail(copies, texts.NO_MAILDIR if _is_absent(error) else texts.maildir_trouble(error.errno or 0))
             return
         try:
+            self._together = not crowded and len(copies) >= SYNC_TOGETHER_MIN and self._may_sync_together
             self._run(tmp, new, cur, copies)
         except OSError as error:
             _fail(copies, texts.maildir_trouble(error.errno or 0))
@@ -132,7 +134,7 @@ class Publisher:
     def _sync(self, tmp: int, copies: Sequence[Copy]) -> None:
         """Every draft is durable, or has its trouble: what is not on the disk is never elected."""
         now = self._clock.monotonic()
-        together = self._may_sync_together and len(copies) >= SYNC_TOGETHER_MIN and now >= self._apart_until
+        together = self._together and now >= self._apart_until
         try:
             if together:
                 self._disk.sync_filesystem(tmp)
