@@ -27,7 +27,7 @@ MAIL_NAME = "mail.example.test"
 PASSWORD = "correct horse battery staple"
 READY_S = 60.0
 STOP_S = 90.0
-ASK_S = 90.0
+ASK_S = 200.0
 _TAIL_LINES = 120
 _FIRST_UID = 7801
 _PORT = re.compile(r"(\w+)=(\[?[\w.:]+\]?):(\d+)")
