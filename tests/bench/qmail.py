@@ -51,7 +51,7 @@ class Qmail:
         script = _START.format(limit=_LIMIT, domain=DOMAIN, port=self.port)
         program = ["sh", "-c", script, "qmail", tcpserver.program("usr/bin/tcpserver"), str(daemon), str(group)]
         self._family = Family("qmail", folder / "qmail.log")
-        environment = {"PATH": "/usr/bin:/bin", "RELAYCLIENT": ""}
+        environment = {"PATH": f"{_HOME}/bin:/usr/bin:/bin", "RELAYCLIENT": ""}
         self._family.start(namespace.command({**accounts.mounts(), copy: _HOME}, program), environment)
         try:
             wait_greeting(self._family, self.port)
