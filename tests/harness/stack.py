@@ -68,6 +68,11 @@ class Said:
             raise AssertionError(f"{pattern!r} was said {len(found)} times, not {count}:\n{self.tail()}")
         return found[count - 1]
 
+    def after(self, pattern: str, since: int = 0, within_s: float = READY_S) -> int:
+        """The number of the line after the first one that matches, from line number `since` on."""
+        self.wait(pattern, since, within_s=within_s)
+        return next(number for number, line in enumerate(self.lines[since:], since + 1) if re.search(pattern, line))
+
     def tail(self) -> str:
         return "\n".join(self.lines[-_TAIL_LINES:])
 
