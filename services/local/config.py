@@ -9,8 +9,8 @@ from runtime.config import Address, ConfigError, addresses, integer, setting, te
 from runtime.controls import Controls, read_all
 from runtime.fronted import FrontedConfig
 
-# Slots are places in a batch here, not processes as in qmail, whose default was 10.
-CONCURRENCY_LOCAL = 120
+# qmail's default. A slot is a place in a batch here, not a process: a machine with fast disks gains from more.
+CONCURRENCY_LOCAL = 10
 DEFAULT_DELIVERY = "./Maildir/"
 _UID_MAX = 0xFFFF_FFFE - 1
 
