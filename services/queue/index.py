@@ -57,6 +57,8 @@ class Index:
             case records.Finished():
                 self._remove(said.id)
                 self._remember(said.id, Standing.FINISHED, position)
+            case records.Snapshot() if self.standing(said.message.id) is Standing.FINISHED:
+                pass  # what has ended stays ended
             case records.Snapshot():
                 self._add(said.message, position)
                 for settled in said.settled:

@@ -221,3 +221,21 @@ async def test_reclaiming_keeps_what_lives_and_what_is_remembered(yard: Yard) ->
     assert all(message.recipients[0].report == "not yet\n" for message in index.messages.values())
     assert index.standing(an_id(7)) is Standing.FINISHED
     assert index.standing(an_id(1_000)) is Standing.REFUSED
+
+
+async def test_what_ends_while_its_segment_is_reclaimed_stays_ended(yard: Yard) -> None:
+    """Its end is decided and not yet committed when the snapshot would be taken."""
+    desk = Desk(yard, segment_octets=20_000)
+    for number in range(30):
+        await desk.accept(number, b"y" * 1_000)
+    for number in range(1, 30):
+        await desk.settle(report(an_id(number), Kind.DELIVERED))
+    ends: list[Settlement | None] = []
+    desk.ledger.settle(report(an_id(0), Kind.DELIVERED), NOW, ends.append)
+    assert await reclaim(desk.ledger, Events("t", SystemClock()))
+    assert ends[0] is not None
+    desk.task.cancel()
+    desk.ledger.commits.close()
+    index = yard.index()
+    assert not index.messages
+    assert index.standing(an_id(0)) is Standing.FINISHED
