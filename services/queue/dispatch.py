@@ -34,8 +34,8 @@ assert REATTACH_S > ORPHAN_S, "an orphaned worker stops before another may start
 # A damaged message is not delivered and not forgotten: it is looked at again after this, for somebody may mend it.
 _DAMAGED_AGAIN_MS = 3_600_000
 
-# While deliveries are under way, those that come due gather for so long and go out together: a stream item costs as
-# much as the work on several messages. Acknowledgements, for which nobody waits, gather longer unless something goes.
+# While workers are busy, what comes due gathers for so long and goes out together: a stream item costs as much as the
+# work on several messages. Acknowledgements, for which nobody waits, gather longer unless something goes out.
 GATHER_S = 0.003
 _ACKS_GATHER_S = 0.02
 
@@ -127,8 +127,8 @@ class Dispatch(work_pb2_grpc.WorkServicer):
     def _pump_soon(self) -> None:
         if not self._pump_is_due:
             self._pump_is_due = True
-            delay_s = GATHER_S if self.under_way else 0
-            asyncio.get_running_loop().call_later(delay_s, self._pump)
+            free, slots = sum(link.credit for link in self._links), sum(link.slots for link in self._links)
+            asyncio.get_running_loop().call_later(0 if free * 2 >= slots else GATHER_S, self._pump)
 
     def _pump(self) -> None:
         """Starts as much as is due and as workers have slots for."""
@@ -340,7 +340,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         self._flights.end(flight)
         if flight.planned:
             self._plan.done(flight.job)
-            self._pump_soon()   # its destination has room for the next
+            self._pump_soon()  # its destination has room for the next
 
     def _link_gone(self, link: Link) -> None:
         """A worker's stream has ended: what it was doing goes to another, at once or when it cannot be past the dot."""
