@@ -7,6 +7,7 @@ ever retried: after a failed sync the page cache may hold data that looks durabl
 
 import ctypes
 import os
+import shutil
 from collections.abc import Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,6 +84,10 @@ class Disk:
     def unlink(self, path: str, dir_fd: int | None = None) -> None:
         """The name is gone (on the disk once the directory is synced)."""
         os.unlink(path, dir_fd=dir_fd)
+
+    def remove_tree(self, path: str) -> None:
+        """The directory and everything in it are gone. Only for what has been renamed out of everybody's sight."""
+        shutil.rmtree(path)
 
     def make_directory(self, path: str, mode: int = 0o700, dir_fd: int | None = None) -> None:
         os.mkdir(path, mode, dir_fd=dir_fd)

@@ -174,6 +174,10 @@ class Events:
             torn=torn,
         )
 
+    def removed_log(self, log: str) -> None:
+        """An adopted log was empty, and nobody may ask about what was in it."""
+        self._emit("removed log", f"removed log {log}", log=log)
+
     def lost_log(self, log: str, why: str) -> None:
         self._emit("lost log", f"alert: lost log {log}: {words(why)}", log=log, why=why)
 

@@ -47,6 +47,7 @@ class Commits:
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"log-{log.name.log}")
         self._broken = False
+        self._writing = 0
         self._patience: asyncio.TimerHandle | None = None
         self._later: set[asyncio.Future[None]] = set()
         self.waiting_octets = 0
@@ -67,15 +68,23 @@ class Commits:
         elif self._patience is None:
             self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._wanted.set)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written and nothing waits to be."""
+        return not self._waiting and not self._writing
+
     async def in_order(self, work: Callable[[], T]) -> T | None:
         """Runs work on the log's files in the thread that writes them; None when it, or anything before it, failed."""
         if self._broken:
             return None
+        self._writing += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (LostLog, OSError) as error:
             self._fail(error)
             return None
+        finally:
+            self._writing -= 1
 
     def later(self, work: Callable[[], None]) -> None:
         """As `in_order`, for work that nobody waits for."""

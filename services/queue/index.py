@@ -77,6 +77,11 @@ class Index:
         while self._memory_order and born_ms(self._memory_order[0]) < oldest:
             self._memory.pop(self._memory_order.popleft(), None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept here and nobody may ask about anything that was."""
+        return not self.messages and not self._memory
+
     def remembered_in(self, segment: SegmentName, standing: Standing) -> tuple[MessageId, ...]:
         """The ids that would be forgotten with the segment."""
         return tuple(message for message, known in self._memory.items() if known == (standing, segment))

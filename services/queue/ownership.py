@@ -70,6 +70,7 @@ class Ownership:
 
     async def start(self, store: Store, dispatch: Dispatch) -> None:
         """Takes our own log, else a free one, else makes one."""
+        self._spool.sweep(self._process.instance)
         names, foreign = self._spool.logs()
         for stranger in foreign:
             self._process.events.warning(f"foreign name in the spool is ignored: {stranger}")
@@ -99,6 +100,7 @@ class Ownership:
             for ledger in list(store.ledgers.values()):
                 ledger.index.forget(self._process.clock.wall_ms(), self._process.clock.scaled(1.0))
                 await reclaim(ledger, self._process.events)
+            self._remove_empty(store)
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _renew(self, store: Store) -> None:
@@ -115,6 +117,15 @@ class Ownership:
         await self._fence.close()
         for fd in self._locks.values():
             os.close(fd)
+
+    def _remove_empty(self, store: Store) -> None:
+        """Adopted logs take no new mail; once nothing in them is kept or remembered they are removed."""
+        for log, ledger in list(store.ledgers.items())[1:]:
+            if ledger.index.is_empty and ledger.commits.idle:
+                store.drop(log)
+                self._spool.remove_log(ledger.log.name)
+                os.close(self._locks.pop(log))
+                self._process.events.removed_log(log)
 
     def _write_heartbeats(self, store: Store) -> None:
         """Moves the counter of each of our logs. Not synced: it says that we live, not what we know."""

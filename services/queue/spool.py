@@ -16,6 +16,10 @@ from services.queue.names import LogName, parse_log_name, parse_segment_name
 
 VERSION = 1
 
+# What a log is called while it is made and while it is removed: neither is taken by anybody.
+_NEW = "new-"
+_GONE = "gone-"
+
 _TOKEN_NAME = re.compile(r"\d{10}\Z")
 _FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
@@ -83,7 +87,7 @@ class Spool:
             name = parse_log_name(entry)
             if name:
                 names.append(name)
-            elif not entry.startswith("new-"):
+            elif not entry.startswith((_GONE, _NEW)):
                 foreign.append(entry)
         return names, foreign
 
@@ -113,7 +117,7 @@ class Spool:
 
     def create_log(self, name: LogName) -> str:
         """A new, empty log directory that appears with its final name."""
-        draft = os.path.join(self._logs, f"new-{name}")
+        draft = os.path.join(self._logs, f"{_NEW}{name}")
         self._disk.make_directory(draft)
         self._disk.make_directory(os.path.join(draft, "large"))
         self._disk.sync_directory(draft)
@@ -128,6 +132,20 @@ class Spool:
         self._disk.rename(self.log_path(old), path)
         self._disk.sync_directory(self._logs)
         return path
+
+    def remove_log(self, name: LogName) -> None:
+        """Removes a log that nothing needs any more; after a crash in here `sweep` finishes it."""
+        self._disk.rename(self.log_path(name), os.path.join(self._logs, f"{_GONE}{name}"))
+        self._disk.sync_directory(self._logs)
+        self.sweep(name.owner)
+
+    def sweep(self, owner: str) -> None:
+        """Removes what is left of removed logs, and of those that an earlier life of the owner did not finish."""
+        for entry in os.listdir(self._logs):
+            name = parse_log_name(entry.partition("-")[2])
+            if name and (entry.startswith(_GONE) or (entry.startswith(_NEW) and name.owner == owner)):
+                with contextlib.suppress(FileNotFoundError):  # another replica sweeps too
+                    self._disk.remove_tree(os.path.join(self._logs, entry))
 
     def set_aside(self, label: str, octets: bytes) -> str:
         """Copies octets that count for nothing into quarantine/, for somebody to look at; returns the path."""

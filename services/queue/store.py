@@ -72,6 +72,13 @@ class Store:
         self._changed()
         return ledger
 
+    def drop(self, log: str) -> None:
+        """Lets go of a log that is about to be removed."""
+        ledger = self.ledgers.pop(log)
+        ledger.commits.close()
+        ledger.log.close()
+        self._changed()
+
     def accepting_log(self) -> str:
         """The log that new mail should name; "" when none takes any."""
         if self.draining or not self.ledgers:

@@ -173,3 +173,23 @@ def test_foreign_names_in_the_spool_are_not_logs(yard: Yard) -> None:
     names, foreign = yard.spool.logs()
     assert [name.log for name in names] == ["0a1b2c3d"]
     assert foreign == ["..hidden", "0a1b2c3d.17.queue", "link"]
+
+
+def test_a_removed_log_is_gone_and_its_token_is_not_used_again(yard: Yard) -> None:
+    log = yard.create()
+    yard.spool.remove_log(log.name)
+    assert yard.spool.logs() == ([], [])
+    assert os.listdir(Path(yard.spool.path, "logs")) == []
+    assert yard.spool.claim_token(0) > log.name.token
+
+
+def test_leftovers_are_swept_but_not_what_another_is_making(yard: Yard) -> None:
+    logs = Path(yard.spool.path, "logs")
+    for name in (
+        "gone-0a1b2c3d.0000000001.queue-7",
+        "new-0a1b2c3d.0000000002.queue-0",
+        "new-0a1b2c3d.0000000003.queue-1",
+    ):
+        (logs / name / "large").mkdir(parents=True)
+    yard.spool.sweep("queue-0")
+    assert os.listdir(logs) == ["new-0a1b2c3d.0000000003.queue-1"]
