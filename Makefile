@@ -48,10 +48,15 @@ test: check
 bench: setup
 	@$(BIN)/python -m tests.bench
 
+# -- nemesis: 20,000 messages while the queue is killed ten times, about three minutes; ARGS="--help" says what else ----
+
+nemesis: setup
+	@$(BIN)/python -m tests.fault.nemesis $(ARGS)
+
 # -- generated code ---------------------------------------------------------------------------------------------------
 
 proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test bench proto
+.PHONY: setup run check $(CHECKS) test bench nemesis proto
