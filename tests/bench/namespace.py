@@ -24,9 +24,7 @@ exec "$@"
 
 def command(mounts: Mapping[Path, Path], program: Sequence[str]) -> list[str]:
     """The command that runs `program` where each key is seen at its value; raises Missing without root or unshare."""
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0:
-        raise Missing("a mount namespace needs root and unshare(1)")
+    unshare = _unshare()
     pairs = [str(path) for pair in mounts.items() for path in pair]
     return [
         unshare,
@@ -44,11 +42,19 @@ def command(mounts: Mapping[Path, Path], program: Sequence[str]) -> list[str]:
     ]
 
 
+def _unshare() -> str:
+    found = shutil.which("unshare")
+    if found is None or os.geteuid() != 0:
+        raise Missing("a mount namespace needs root and unshare(1)")
+    return found
+
+
 class Accounts:
     """Copies of /etc/passwd and /etc/group with additions."""
 
     def __init__(self, place: Path) -> None:
-        """The copies, and homes of the additions, will be in `place`."""
+        """The copies, and homes of the additions, will be in `place`. Raises Missing as `command` does."""
+        _unshare()
         self._place = place
         self._passwd = Path("/etc/passwd").read_text(encoding="utf-8", errors="surrogateescape")
         self._group = Path("/etc/group").read_text(encoding="utf-8", errors="surrogateescape")
