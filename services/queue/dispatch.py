@@ -13,7 +13,6 @@ from typing import Any
 
 from mail.limits import BODY_CHUNK_OCTETS
 from mail.routing import Channel
-from mail.verp import sender_for
 from proto import work_pb2, work_pb2_grpc
 from runtime import wire
 from runtime.faults import Point, point
@@ -21,9 +20,10 @@ from runtime.rpc import peer_role
 from runtime.serve import Process
 from runtime.worker import ORPHAN_S
 from services.queue.flights import Flight, Flights, parse_key, waiting
-from services.queue.ledger import Forward, Reported, Settlement
+from services.queue.ledger import Reported, Settlement
 from services.queue.log import DamagedBody
 from services.queue.message import Message, State
+from services.queue.parcels import delivery_of, reported_by
 from services.queue.plan import Job, Plan, jobs_of
 from services.queue.store import Store
 
@@ -188,7 +188,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
                 flight.numbers[index], job.id, job.channel.value, message.recipients[index].route.address
             )
         link.credit -= 1
-        link.deliveries.append((_delivery(flight, message, body), body))
+        link.deliveries.append((delivery_of(flight, message, body), body))
         link.say.set()
         return True
 
@@ -283,19 +283,12 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             link.acks.append(work_pb2.Ack(key=outcome.key, recipient=outcome.recipient, not_owner=True))
             link.say.set()
             return
-        reported = Reported(
-            id=message,
-            recipient=outcome.recipient,
-            attempt=attempt,
-            kind=outcome.kind,
-            report=wire.cut(outcome.report),
-            done=tuple(outcome.done),
-            forwards=tuple(
-                Forward(one.sender, tuple(one.recipients), one.header, one.instruction) for one in outcome.forwards
-            ),
-        )
+        reported = reported_by(message, attempt, outcome)
         if outcome.possible_duplicate:
             self._process.events.possible_duplicate("W3", message)
+        flight = self._flights.find(outcome.key)
+        if flight and flight.report(outcome.recipient):
+            self._leave(flight)
         then = partial(self._settled, link, outcome.key, log, reported)
         ledger.settle(reported, self._process.clock.wall_ms(), then)
 
@@ -336,11 +329,16 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             self._store.announce(child)
             self.message_came(log, child)
 
-    def _land(self, flight: Flight) -> None:
-        self._flights.end(flight)
+    def _leave(self, flight: Flight) -> None:
+        """The attempt is over at its destination, which has room for the next, whenever it will be recorded."""
         if flight.planned:
+            flight.planned = False
             self._plan.done(flight.job)
-            self._pump_soon()  # its destination has room for the next
+            self._pump_soon()
+
+    def _land(self, flight: Flight) -> None:
+        self._leave(flight)
+        self._flights.end(flight)
 
     def _link_gone(self, link: Link) -> None:
         """A worker's stream has ended: what it was doing goes to another, at once or when it cannot be past the dot."""
@@ -377,21 +375,3 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         self._process.events.status(
             (busy[Channel.LOCAL], slots[Channel.LOCAL]), (busy[Channel.REMOTE], slots[Channel.REMOTE]), self._stopped
         )
-
-
-def _delivery(flight: Flight, message: Message, body: bytes) -> work_pb2.Delivery:
-    targets = [(index, message.recipients[index]) for index in flight.job.recipients]
-    return work_pb2.Delivery(
-        key=flight.job.key,
-        log=flight.job.log,
-        id=message.id,
-        sender=sender_for(message.sender, targets[0][1].route.address),
-        recipients=[
-            work_pb2.Recipient(index=index, address=recipient.route.address, done=recipient.done)
-            for index, recipient in targets
-        ],
-        arrived_ms=message.arrived_ms,
-        body=body[:BODY_CHUNK_OCTETS],
-        size=len(body),
-        number=flight.numbers[targets[0][0]],
-    )

@@ -13,13 +13,21 @@ from services.queue.store import Store
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """An attempt under way. `numbers` are qmail's delivery numbers, `left` the recipients not settled yet."""
+    """An attempt under way. `numbers` are qmail's delivery numbers; `unreported` the recipients of which the worker has
+    not said what became, `left` those of which it is not recorded. `planned`: it still counts at its destination.
+    """
 
     job: Job
     link: object | None
     planned: bool
     numbers: dict[int, int]
+    unreported: set[int]
     left: set[int]
+
+    def report(self, recipient: int) -> bool:
+        """Notes that the worker is done with a recipient; says whether the attempt at the destination ended with it."""
+        self.unreported.discard(recipient)
+        return self.planned and not self.unreported
 
     def settle(self, recipient: int) -> bool:
         """Notes that a recipient is settled; says whether it was the last."""
@@ -43,7 +51,7 @@ class Flights:
         """A new attempt; each of its recipients gets the next delivery number."""
         numbers = {index: self._last_number + 1 + place for place, index in enumerate(job.recipients)}
         self._last_number += len(numbers)
-        flight = Flight(job, link, planned, numbers, set(job.recipients))
+        flight = Flight(job, link, planned, numbers, set(job.recipients), set(job.recipients))
         self._by_key[job.key] = flight
         self.busy[job.channel] += 1
         self.empty.clear()

@@ -23,6 +23,7 @@ RIMS = {
     "runtime/producer.py",
     "cli/admin.py",
     "services/smtpd/accounts.py",
+    "services/queue/parcels.py",
     "services/queue/records.py",
 }
 RIM_NAMES = {"server.py", "intake.py", "dispatch.py"}
