@@ -181,14 +181,17 @@ async def test_smtpd_and_local_die_at_each_of_their_points(state: Path) -> None:
 
 
 async def test_a_child_that_publishes_dies_at_each_point(state: Path) -> None:
+    """And what it did publish has been read, and lies elsewhere, when the next attempt begins."""
     stack = stack_for(state, PUBLISH_WALK)
     with running(stack):
         traffic = Traffic(stack, Ledger(), count())
         line = 0
-        for point, _ in PUBLISH_WALK.points:
-            line = await traffic.until_reached("local-0", point, line)
-            await asyncio.to_thread(stack.kill, "local-0")
-            await asyncio.to_thread(stack.wait_started, "local-0", line)
+        with maildir.reading(stack.home("demo")):
+            for point, _ in PUBLISH_WALK.points:
+                line = await traffic.until_reached("local-0", point, line)
+                await asyncio.to_thread(stack.kill, "local-0")
+                await asyncio.to_thread(stack.wait_started, "local-0", line)
+            await asyncio.to_thread(stack.wait_idle, 90.0)
         await traffic.reckon()
 
 

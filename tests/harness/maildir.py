@@ -5,9 +5,16 @@ Every message of a test carries its number and a checksum of its body (`Parcel`)
 
 import hashlib
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+# Sooner than a delivery whose process died is tried again.
+_GLANCE_S = 0.005
+_TAKEN = "taken"
 _HEADER = re.compile(rb"^X-Parcel: (\S+) ([0-9a-f]{64})$", re.M)
 
 
@@ -53,10 +60,31 @@ def unpack(text: bytes, path: str = "") -> Copy:
 
 
 def files(home: Path) -> list[Path]:
-    """Every message in new/ and cur/ of ~/Maildir, by name."""
-    return sorted(path for part in ("new", "cur") for path in (home / "Maildir" / part).glob("*"))
+    """Every message in new/ and cur/ of ~/Maildir, and what `reading` took out of it."""
+    return [path for part in ("Maildir/new", "Maildir/cur", _TAKEN) for path in sorted((home / part).glob("*"))]
 
 
 def collect(*homes: Path) -> list[Copy]:
     """Every message of these homes."""
     return [unpack(path.read_bytes(), str(path)) for home in homes for path in files(home)]
+
+
+@contextmanager
+def reading(home: Path) -> Iterator[None]:
+    """Somebody fetches this mail at once, all the while: a second copy of the same name finds the first one gone."""
+    (home / _TAKEN).mkdir()
+    over = threading.Event()
+    thread = threading.Thread(target=_read, args=(home, over))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _read(home: Path, over: threading.Event) -> None:
+    numbers = count()
+    while not over.wait(_GLANCE_S):
+        for path in (home / "Maildir" / "new").glob("*"):
+            path.rename(home / _TAKEN / f"{next(numbers)}-{path.name}")
