@@ -22,10 +22,11 @@ from runtime.config import EXIT_CONFIG
 from runtime.durable import Disk
 
 # A process that lived this long had a good start; its next death counts as the first.
-STABLE_S = 10.0
-# The first death is answered at once, the next ones after a pause that doubles up to the last.
+STABLE_S = 3.0
+# The first death is answered at once, the next ones after a pause that doubles up to the last: shorter than senders'
+# patience, long enough that a service that cannot live does not take the machine.
 BACK_OFF_FIRST_S = 0.5
-BACK_OFF_LAST_S = 30.0
+BACK_OFF_LAST_S = 8.0
 # From SIGTERM to SIGKILL; longer than a service's own time to drain (runtime/serve.py DRAIN_S).
 STOP_WAIT_S = 30.0
 # What a dead process's family may still hold of its output is not waited for longer.

@@ -129,19 +129,25 @@ class EnqueueReply(_message.Message):
 
     ACCEPTING_LOG_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
     accepting_log: _builtins.str
     """"" leaves it as it was; "-" says that this replica takes nothing now"""
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]: ...
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """with accepting_log: every log that takes a repeated submission here"""
+
     def __init__(
         self,
         *,
         accepting_log: _builtins.str = ...,
         receipts: _abc.Iterable[Global___Receipt] | None = ...,
+        logs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting_log", b"accepting_log", "receipts", b"receipts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting_log", b"accepting_log", "logs", b"logs", "receipts", b"receipts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,8 +43,15 @@ class Controls:
         return self._parsed(name, control.line, "") or default
 
     def integer(self, name: str, default: int) -> int:
-        found = self._parsed(name, control.integer, None)
-        return default if found is None else found
+        """A number file. An empty one counts as missing; qmail takes the default for words too, we say so."""
+        content = self.text(name)
+        if content is None or not control.line(content):
+            return default
+        found = control.integer(content)
+        if found is None:
+            path = os.path.join(self._directory, name)
+            raise ConfigError([f"{path}: {control.line(content)[:60]!r} is not a number: write one, such as {default}"])
+        return found
 
     def listing(self, name: str) -> tuple[str, ...] | None:
         """A list file; None when there is none, which some programs tell from an empty one."""

@@ -1,8 +1,9 @@
 """The producer's side of Enqueue: hand messages to the queue in batches and learn honestly what became of them.
 
 One stream to every replica. A receipt is committed, refused, or unknown; what is unknown, and everything in flight when
-a stream breaks, is asked of the log's owner with Resolve. A message is never handed to a second log: that would be a
-duplicate as soon as the first one turns out to be committed.
+a stream breaks, is offered again to whoever owns that log now, who knows the id if it is there, and when that does not
+help asked with Resolve. A message is never handed to a second log: that would be a duplicate as soon as the first one
+turns out to be committed.
 """
 
 import asyncio
@@ -17,6 +18,10 @@ from proto import queue_pb2, queue_pb2_grpc
 from runtime import peers, rpc
 from runtime.config import Address
 from runtime.serve import Process
+
+# For how long the next owner of a log is waited for to offer it again what the last one left unanswered. An owner that
+# was killed is back within a second or two; after this the answer has to be found out, and may be a refusal.
+_OFFER_AGAIN_S = 15.0
 
 # The client waits at its final dot while the owner of a log is replaced; reliability.md calls what is left W1.
 RESOLVE_S = 60.0
@@ -54,6 +59,7 @@ class _Stream:
 
     address: Address
     log: str = ""
+    logs: frozenset[str] = frozenset()
     waiting: list[tuple[Submission, str]] = field(default_factory=list)
     in_flight: dict[MessageId, "asyncio.Future[queue_pb2.Receipt | None]"] = field(default_factory=dict)
     say: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,16 +89,43 @@ class Producer:
         if stream is None:
             return UNREACHABLE
         log = stream.log
+        receipt = await self._offer(stream, log, submission)
+        if receipt and receipt.status == queue_pb2.Receipt.REFUSED:
+            return receipt.text or NOT_QUEUED  # at the first offer nothing can have been written
+        deadline = self._process.clock.monotonic() + _OFFER_AGAIN_S
+        while receipt is None and (owner := await self._owner(log, deadline)):
+            receipt = await self._offer(owner, log, submission)
+        if receipt and receipt.status == queue_pb2.Receipt.COMMITTED:
+            return None
+        return await self._resolve(log, submission.id)
+
+    async def _offer(self, stream: _Stream, log: str, submission: Submission) -> queue_pb2.Receipt | None:
+        """What the replica answers; None when the stream broke before it did, or when it does not know."""
         future: asyncio.Future[queue_pb2.Receipt | None] = asyncio.get_running_loop().create_future()
         stream.in_flight[submission.id] = future
         stream.waiting.append((submission, log))
         stream.say.set()
         receipt = await future
-        if receipt is None or receipt.status == queue_pb2.Receipt.UNKNOWN:
-            return await self._resolve(log, submission.id)
-        if receipt.status == queue_pb2.Receipt.COMMITTED:
-            return None
-        return receipt.text or NOT_QUEUED
+        return None if receipt and receipt.status == queue_pb2.Receipt.UNKNOWN else receipt
+
+    async def _owner(self, log: str, deadline: float) -> _Stream | None:
+        """The stream to whoever has the log now. To it, and to nobody else, a message may be offered again."""
+        while True:
+            for stream in self._streams:
+                if log in stream.logs:
+                    return stream
+            if not await self._change(deadline):
+                return None
+
+    async def _change(self, deadline: float) -> bool:
+        """Waits until a stream opens or says something new; False at the deadline."""
+        left = deadline - self._process.clock.monotonic()
+        if left <= 0:
+            return False
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), left)
+        return True
 
     async def _choose(self) -> _Stream | None:
         """The next stream, in turns, that takes mail."""
@@ -105,12 +138,8 @@ class Producer:
         deadline = self._process.clock.monotonic() + _WAIT_FOR_STREAM_S
         while True:
             open_streams = [stream for stream in self._streams if stream.log]
-            left = deadline - self._process.clock.monotonic()
-            if open_streams or left <= 0:
+            if open_streams or not await self._change(deadline):
                 return open_streams
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
 
     # -- one replica --------------------------------------------------------------------------------------------------
 
@@ -157,6 +186,7 @@ class Producer:
     def _hear(self, stream: _Stream, reply: queue_pb2.EnqueueReply) -> None:
         if reply.accepting_log:
             stream.log = "" if reply.accepting_log == "-" else reply.accepting_log
+            stream.logs = frozenset(reply.logs)
             self._changed.set()
         for receipt in reply.receipts:
             future = stream.in_flight.pop(MessageId(receipt.id), None)

@@ -54,17 +54,20 @@ class Fence:
     def __init__(self, url: str, password: str, cluster_id: str, holder: str) -> None:
         self._prefix = f"fence:{cluster_id}:"
         self._holder = holder
+        self._url = url
         self._redis: Any = None
         if url:
-            credentials: dict[str, Any] = {"username": USER, "password": password} if password else {}
-            self._redis = redis.asyncio.Redis.from_url(
-                url,
-                **credentials,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._renew = self._redis.register_script(_RENEW)
+            self._connect({"username": USER, "password": password} if password else {})
+
+    def _connect(self, credentials: dict[str, Any]) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            self._url,
+            **credentials,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._renew = self._redis.register_script(_RENEW)
 
     async def renew(self, log: str, token: int) -> bool:
         """Says that we own the log; False when nobody heard."""
@@ -73,6 +76,11 @@ class Fence:
         keys = [f"{self._prefix}{log}", f"{self._prefix}token"]
         try:
             await self._renew(keys=keys, args=[self._holder, token, LEASE_MS])
+        except redis.exceptions.AuthenticationError:
+            # A server of the operator's own, which has no such user: the next renewal comes without a name.
+            await self._redis.aclose()
+            self._connect({})
+            return False
         except _TROUBLE:
             return False
         return True

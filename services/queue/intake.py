@@ -25,7 +25,7 @@ class _Stream:
 
     partial: dict[str, tuple[queue_pb2.Submission, bytearray]] = field(default_factory=dict)
     receipts: list[queue_pb2.Receipt] = field(default_factory=list)
-    accepting: str | None = None
+    logs: list[str] | None = None
     say: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -72,15 +72,12 @@ class Intake(queue_pb2_grpc.QueueServicer):
 
     def _reply(self, stream: _Stream) -> queue_pb2.EnqueueReply | None:
         """What there is to say on a stream now: which log takes mail, when that changed, and the receipts."""
-        accepting = self._store.accepting_log()
-        said = ""
-        if accepting != stream.accepting:
-            stream.accepting = accepting
-            said = accepting or "-"
+        logs = self._store.open_logs()
         receipts, stream.receipts = stream.receipts, []
-        if not said and not receipts:
-            return None
-        return queue_pb2.EnqueueReply(accepting_log=said, receipts=receipts)
+        if logs != stream.logs:
+            stream.logs = logs
+            return queue_pb2.EnqueueReply(accepting_log=logs[0] if logs else "-", logs=logs, receipts=receipts)
+        return queue_pb2.EnqueueReply(receipts=receipts) if receipts else None
 
     async def _read(self, stream: _Stream, requests: AsyncIterator[queue_pb2.EnqueueBatch]) -> None:
         async for batch in requests:

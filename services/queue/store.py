@@ -79,11 +79,9 @@ class Store:
         ledger.log.close()
         self._changed()
 
-    def accepting_log(self) -> str:
-        """The log that new mail should name; "" when none takes any."""
-        if self.draining or not self.ledgers:
-            return ""
-        return next(iter(self.ledgers))
+    def open_logs(self) -> list[str]:
+        """The logs that take mail: the first one new mail, the others what was handed to them before."""
+        return [] if self.draining else list(self.ledgers)
 
     def set_rules(self, rules: Rules) -> None:
         """After SIGHUP: how recipients that come from now on are routed."""

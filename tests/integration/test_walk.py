@@ -33,7 +33,7 @@ def test_the_log_has_qmails_words_in_qmails_order(stack: Stack, house: House) ->
         rf"new msg {message}",
         rf"info msg {message}: bytes \d+ from <{re.escape(SENDER)}> qp {message} uid \d+",
         rf"starting delivery {number}: msg {message} to local demo@{MAIL_NAME}",
-        r"status: local 1/\d+ remote 0/\d+",
+        r"status: local 1/10 remote 0/20",
         rf"delivery {number}: success: did_1\+0\+0/",
         r"status: local 0/\d+ remote 0/\d+",
         rf"end msg {message}",
