@@ -1,0 +1,95 @@
+"""The order of writes and syncs: what is told stands on the disk, with its name. Without one of them a test fails."""
+
+import os
+
+import pytest
+
+from runtime.clock import SystemClock
+from runtime.events import Events
+from services.queue.log import Log
+from services.queue.spool import Spool
+from services.queue.takeover import Taker
+from tests.harness.recording import RecordingDisk
+from tests.harness.yard import Yard, accepted, an_id
+
+
+@pytest.fixture
+def disk() -> RecordingDisk:
+    return RecordingDisk()
+
+
+@pytest.fixture
+def log(yard: Yard, disk: RecordingDisk) -> Log:
+    """A log on the recording disk."""
+    found = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(found)
+    return found
+
+
+def taker(yard: Yard, disk: RecordingDisk, owner: str) -> Taker:
+    return Taker(Spool(yard.spool.path, disk), disk, owner, Events(owner, SystemClock()), yard.segment_octets)
+
+
+def test_a_frame_is_synced_before_its_append_returns(log: Log, disk: RecordingDisk) -> None:
+    disk.done.clear()
+    log.append([accepted(1)])
+    assert disk.done == [("write", str(log.current)), ("sync", str(log.current))]
+
+
+def test_a_segment_and_its_name_are_durable_before_a_frame_goes_in(log: Log, disk: RecordingDisk) -> None:
+    log.close()
+    disk.done.clear()
+    log.append([accepted(1)])
+    segment = str(log.current)
+    assert disk.done == [
+        ("create", segment),
+        ("sync", segment),
+        ("sync directory", str(log.name)),
+        ("write", segment),
+        ("sync", segment),
+    ]
+
+
+def test_a_new_log_has_its_token_and_name_on_the_disk_first(yard: Yard, disk: RecordingDisk) -> None:
+    made = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(made)
+    steps = [(what, name) for what, name in disk.done if what != "create" or name.isdigit()]
+    assert steps[:2] == [("create", f"{made.name.token:010}"), ("sync directory", "tokens")]
+    assert steps.index(("rename", str(made.name))) + 1 == steps.index(("sync directory", "logs"))
+    assert steps.index(("sync directory", "logs")) < steps.index(("write", str(made.current)))
+
+
+def test_a_taker_syncs_the_rename_and_every_segment_before_it_writes(yard: Yard, disk: RecordingDisk) -> None:
+    yard.segment_octets = 4_096
+    before = yard.create()
+    for number in range(10):
+        before.append([accepted(number, b"x" * 1_000)])
+    found = [str(segment) for segment in before.segments]
+    [name] = yard.spool.logs()[0]
+    taken = taker(yard, disk, "queue-1").take(name, 0, lambda said, at: None)
+    yard.open_logs.append(taken.log)
+    renamed = disk.done.index(("rename", str(taken.log.name)))
+    assert disk.done[renamed + 1] == ("sync directory", "logs")
+    first_write = next(at for at, (what, _) in enumerate(disk.done) if what == "write")
+    assert [name for what, name in disk.done[renamed + 2 : first_write] if what == "sync"][: len(found)] == found
+    assert disk.done[-1] == ("sync", str(taken.log.current))
+
+
+def test_a_large_body_is_durable_before_a_frame_can_name_it(log: Log, disk: RecordingDisk) -> None:
+    disk.done.clear()
+    name = log.store_large(an_id(1), b"x" * 2_000_000)
+    assert disk.done[-2:] == [("sync directory", "large"), ("replace", name)]
+
+
+def test_a_segment_is_removed_only_while_the_log_is_ours(yard: Yard, disk: RecordingDisk) -> None:
+    yard.segment_octets = 4_096
+    log = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(log)
+    for number in range(10):
+        log.append([accepted(number, b"x" * 1_000)])
+    oldest = next(iter(log.segments))
+    disk.done.clear()
+    log.remove_segment(oldest)
+    assert disk.done == [("unlink", str(oldest)), ("sync directory", str(log.name))]
+    assert oldest not in log.segments
+    assert not os.path.exists(os.path.join(log.path, str(oldest)))
