@@ -36,3 +36,10 @@ def test_durable_then_elected_then_visible_then_told(tmp_path: Path, count: int,
     assert max(drafts) < min(links)
     assert max(links) < tmp < min(renames)
     assert max(renames) < new == len(done) - 1
+
+
+def test_a_maildir_that_is_made_is_durable_with_its_parts(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    Publisher(disk, SystemClock(), SystemChance()).publish(str(tmp_path / "Maildir"), [], make=True)
+    steps = [name for what, name in disk.done if what == "sync directory"]
+    assert steps[:2] == ["Maildir", tmp_path.name]

@@ -1,12 +1,13 @@
 """The order of writes and syncs: what is told stands on the disk, with its name. Without one of them a test fails."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from runtime.clock import SystemClock
 from runtime.events import Events
-from services.queue.log import Log
+from services.queue.log import Log, LostLog
 from services.queue.spool import Spool
 from services.queue.takeover import Taker
 from tests.harness.recording import RecordingDisk
@@ -93,3 +94,31 @@ def test_a_segment_is_removed_only_while_the_log_is_ours(yard: Yard, disk: Recor
     assert disk.done == [("unlink", str(oldest)), ("sync directory", str(log.name))]
     assert oldest not in log.segments
     assert not os.path.exists(os.path.join(log.path, str(oldest)))
+
+
+def test_who_has_lost_the_log_removes_nothing(yard: Yard) -> None:
+    yard.segment_octets = 4_096
+    log = yard.create()
+    for number in range(10):
+        log.append([accepted(number, b"x" * 1_000)])
+    large = log.store_large(an_id(1), b"x" * 2_000_000)
+    yard.take()
+    with pytest.raises(LostLog):
+        log.remove_segment(next(iter(log.segments)))
+    with pytest.raises(LostLog):
+        log.remove_large(large)
+
+
+def test_a_spool_is_prepared_durably(tmp_path: Path, disk: RecordingDisk) -> None:
+    (tmp_path / "fresh").mkdir()
+    Spool(str(tmp_path / "fresh"), disk).prepare("mail.example", "0" * 32)
+    assert disk.done[-1] == ("sync directory", "fresh")
+
+
+def test_a_log_is_whole_before_it_has_its_name_and_gone_before_it_is_emptied(yard: Yard, disk: RecordingDisk) -> None:
+    log = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(log)
+    assert disk.done.index(("sync directory", f"new-{log.name}")) < disk.done.index(("rename", str(log.name)))
+    disk.done.clear()
+    Spool(yard.spool.path, disk).remove_log(log.name)
+    assert disk.done[:2] == [("rename", f"gone-{log.name}"), ("sync directory", "logs")]

@@ -12,15 +12,17 @@ WRITE = "from runtime.durable import Disk; import sys; Disk().{}(sys.argv[1], b'
 
 
 def calls(tmp_path: Path, method: str) -> list[str]:
-    """The calls that matter to durability, in order, with what they name."""
+    return traced(tmp_path, WRITE.format(method), str(tmp_path / "in" / "file"))
+
+
+def traced(tmp_path: Path, program: str, path: str) -> list[str]:
+    """The calls of a program that matter to durability, in order, with what they name."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is missing: apt-get install strace")
     record = tmp_path / "calls"
-    command = [strace, "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync,rename,link,unlink", "-o", str(record)]
-    subprocess.run(
-        [*command, sys.executable, "-c", WRITE.format(method), str(tmp_path / "in" / "file")], check=True, timeout=60
-    )
+    command = [strace, "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync,syncfs,rename,link,unlink", "-o", str(record)]
+    subprocess.run([*command, sys.executable, "-c", program, path], check=True, timeout=60)
     found = re.findall(r"(\w+)\((?:\d+<)?(.*)\) += 0", record.read_text())
     return [f"{name} {what}" for name, what in found if str(tmp_path / "in") in what]
 
@@ -44,3 +46,17 @@ def test_a_replaced_file_is_synced_then_renamed_then_its_directory_is_synced(tmp
     assert [one.split()[0] for one in done] == ["fsync", "rename", "fsync"]
     assert done[-1].rstrip(">").endswith(str(folder))
     assert (folder / "file").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("do", "call"),
+    [
+        ("d.sync_file(f)", "fsync"),
+        ("d.sync_data(f)", "fdatasync"),
+        ("d.sync_directory(p)", "fsync"),
+        ("d.sync_filesystem(f)", "syncfs"),
+    ],
+)
+def test_a_sync_is_the_system_call_that_it_says(tmp_path: Path, folder: Path, do: str, call: str) -> None:
+    program = f"import os, sys; from runtime.durable import Disk; d = Disk(); p = sys.argv[1]; f = os.open(p, 0); {do}"
+    assert [one.split()[0] for one in traced(tmp_path, program, str(folder))] == [call]
