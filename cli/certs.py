@@ -27,6 +27,9 @@ ROLE_LIFETIME = timedelta(days=10 * 365)
 RENEW_BEFORE = timedelta(days=90)
 # A clock that was set back a little must not make a new certificate invalid.
 BACKDATED = timedelta(days=1)
+# Who has the CA's key when root makes it: no process runs as this uid, and a spawner, which is uid 0 without the right
+# to read others' files, cannot read it.
+AUTHORITY_UID = 7_797
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def _authority(tls_dir: str, now: datetime) -> Authority:
     )
     # The certificate last: where it stands, its key stands.
     Disk().replace_file(key_path, _private_pem(key), 0o600)
+    if os.geteuid() == 0:
+        os.chown(key_path, AUTHORITY_UID, AUTHORITY_UID)
     Disk().replace_file(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return Authority(certificate, key)
 
