@@ -80,11 +80,14 @@ class Stand:
                 assert seen[-1], f"the console ended without {text!r}: {seen}"
         return seen
 
-    async def close(self) -> None:
+    async def close(self) -> bytes:
+        """Ends everything; returns what the console said that nobody has read yet."""
         await self.supervisor.stop(STOP_GROUPS)
         self.console.close(5)
-        self._transport.close()
         os.close(self._write_end)
+        rest = await self.lines.read()
+        self._transport.close()
+        return rest
 
 
 Opener = Callable[..., Awaitable[Stand]]
@@ -128,8 +131,8 @@ async def test_services_end_in_order_and_leave_no_files(places: Places) -> None:
     await one.open()
     for _ in range(3):
         await one.until("born")
-    await one.close()
-    ends = [line.split(b":")[0] for line in (await one.lines.read()).splitlines() if b"exiting" in line]
+    said = await one.close()
+    ends = [line.split(b":")[0] for line in said.splitlines() if b"exiting" in line]
     assert ends == [b"smtpd-0", b"remote-0", b"queue-0"]
     assert os.listdir(places.run) == []
 
