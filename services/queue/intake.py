@@ -8,7 +8,7 @@ from typing import Any
 
 from mail import ids
 from mail.ids import MessageId
-from mail.limits import MESSAGE_MAX_OCTETS
+from mail.limits import SPOOLED_MAX_OCTETS
 from proto import queue_pb2, queue_pb2_grpc
 from runtime.faults import Point, point
 from runtime.serve import Process
@@ -130,4 +130,4 @@ class Intake(queue_pb2_grpc.QueueServicer):
 
 
 def _is_sound(submission: queue_pb2.Submission) -> bool:
-    return ids.parse_id(submission.id) is not None and len(submission.body) <= submission.size <= MESSAGE_MAX_OCTETS
+    return ids.parse_id(submission.id) is not None and len(submission.body) <= submission.size <= SPOOLED_MAX_OCTETS

@@ -6,7 +6,6 @@ nobody: what counts is the name of the directory.
 """
 
 import asyncio
-import fcntl
 import os
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from services.queue.index import Index
 from services.queue.log import LostLog
 from services.queue.names import LogName
 from services.queue.reclaim import reclaim
-from services.queue.spool import Spool
+from services.queue.spool import LOCK, Spool, try_lock
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker
 
@@ -81,7 +80,7 @@ class Ownership:
         if not store.ledgers:
             log_id = self._process.chance.octets(4).hex()
             taken = self._taker.create(log_id, await self._fence.highest_token())
-            self._lock(taken)
+            self._hold_lock(taken)
             store.adopt(taken, Index())
 
     async def keep(self, store: Store, dispatch: Dispatch) -> None:
@@ -166,7 +165,7 @@ class Ownership:
     async def _take_if_free(self, name: LogName, store: Store, dispatch: Dispatch) -> bool:
         """Takes a log whose lock the kernel has dropped; says whether the lock was free."""
         try:
-            lock = _try_lock(os.path.join(self._spool.log_path(name), "owner.lock"))
+            lock = try_lock(self._spool.log_path(name))
         except FileNotFoundError:
             return True  # another taker was quicker
         if lock is None:
@@ -183,28 +182,15 @@ class Ownership:
             if lock is not None:
                 os.close(lock)
             return
-        if lock is not None:
-            self._locks[name.log] = lock
-        else:
-            self._lock(taken)
+        taken.lock = lock
+        self._hold_lock(taken)
         store.adopt(taken, index)
         dispatch.adopt(name.log, list(index.messages.values()), taken.clean)
 
-    def _lock(self, taken: Taken) -> None:
-        """A lock of our own for a log that came without one: a paused owner may still hold the old file's."""
-        path = os.path.join(taken.log.path, "owner.lock")
-        self._disk.replace_file(path, b"")
-        lock = _try_lock(path)
-        if lock is not None:
-            self._locks[taken.log.name.log] = lock
-
-
-def _try_lock(path: str) -> int | None:
-    """A descriptor that holds the lock, or None when a living process holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    return fd
+    def _hold_lock(self, taken: Taken) -> None:
+        """Keeps the lock of a log; one of our own when it came without: a paused owner may hold the old file's."""
+        if taken.lock is None:
+            self._disk.replace_file(os.path.join(taken.log.path, LOCK), b"")
+            taken.lock = try_lock(taken.log.path)
+        if taken.lock is not None:
+            self._locks[taken.log.name.log] = taken.lock

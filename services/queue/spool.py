@@ -5,6 +5,7 @@ names are ignored and reported, never followed.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ VERSION = 1
 _NEW = "new-"
 _GONE = "gone-"
 
+# The kernel drops the lock on it when its holder dies.
+LOCK = "owner.lock"
+
 _TOKEN_NAME = re.compile(r"\d{10}\Z")
 _FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
@@ -34,6 +38,18 @@ class Format:
 
     cluster_id: str
     cluster: str
+
+
+def try_lock(log_path: str) -> int | None:
+    """A descriptor that holds the lock of a log until it is closed, or None when a living process holds it."""
+    path = os.path.join(log_path, LOCK)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
 
 
 class Spool:
@@ -115,16 +131,18 @@ class Spool:
             seen.extend(segment.token for entry in entries if (segment := parse_segment_name(entry)))
         return seen
 
-    def create_log(self, name: LogName) -> str:
-        """A new, empty log directory that appears with its final name."""
+    def create_log(self, name: LogName) -> tuple[str, int]:
+        """A new, empty log directory that appears with its final name, and its lock, held before others can see it."""
         draft = os.path.join(self._logs, f"{_NEW}{name}")
         self._disk.make_directory(draft)
         self._disk.make_directory(os.path.join(draft, "large"))
+        lock = try_lock(draft)
+        assert lock is not None, "nobody else knows of this directory"
         self._disk.sync_directory(draft)
         path = self.log_path(name)
         self._disk.rename(draft, path)
         self._disk.sync_directory(self._logs)
-        return path
+        return path, lock
 
     def rename_log(self, old: LogName, new: LogName) -> str:
         """The takeover itself: one winner, durable. FileNotFoundError when another was quicker."""

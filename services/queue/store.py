@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mail import address
 from mail.ids import MessageId, born_ms
-from mail.limits import MESSAGE_MAX_OCTETS, RECIPIENTS_MAX
+from mail.limits import RECIPIENTS_MAX, SPOOLED_MAX_OCTETS
 from runtime.config import EXIT_IO, EXIT_TEMPORARY
 from runtime.serve import Process
 from services.queue.commit import WAITING_MAX_OCTETS, Commits
@@ -164,7 +164,7 @@ class Store:
         addresses = (incoming.sender, *incoming.recipients)
         if not 1 <= len(incoming.recipients) <= RECIPIENTS_MAX or not all(map(address.acceptable, addresses)):
             return INVALID
-        if len(incoming.body) > MESSAGE_MAX_OCTETS:
+        if len(incoming.body) > SPOOLED_MAX_OCTETS:
             return INVALID
         return ""
 

@@ -22,11 +22,14 @@ Learn = Callable[[records.Said, Position], None]
 
 @dataclass(slots=True)
 class Taken:
-    """A log that is ours now. `clean`: its last owner ended in order, so nothing was under way."""
+    """A log that is ours now. `clean`: its last owner ended in order, so nothing was under way.
+    `lock` is held when it came with the log.
+    """
 
     log: Log
     clean: bool
     torn: int
+    lock: int | None = None
 
 
 @dataclass(slots=True)
@@ -54,9 +57,10 @@ class Taker:
     def create(self, log_id: str, token_hint: int) -> Taken:
         """A new log, sealed at its birth like every other."""
         name = LogName(log_id, self._spool.claim_token(token_hint), self._owner)
-        log = Log(name, self._spool.create_log(name), self._disk, self._segment_octets)
+        path, lock = self._spool.create_log(name)
+        log = Log(name, path, self._disk, self._segment_octets)
         log.append([records.Seal({})])
-        return Taken(log, clean=True, torn=0)
+        return Taken(log, clean=True, torn=0, lock=lock)
 
     def take(self, old: LogName, token_hint: int, learn: Learn) -> Taken:
         """Makes the log ours and tells `learn` everything in it that counts, oldest first.

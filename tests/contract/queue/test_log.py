@@ -9,6 +9,7 @@ from mail.ids import MessageId
 from services.queue import records
 from services.queue.log import DamagedBody, Log, LostLog
 from services.queue.names import Position
+from services.queue.spool import try_lock
 from tests.harness.yard import Yard, accepted, an_id, crc, ids_of
 
 
@@ -173,6 +174,17 @@ def test_foreign_names_in_the_spool_are_not_logs(yard: Yard) -> None:
     names, foreign = yard.spool.logs()
     assert [name.log for name in names] == ["0a1b2c3d"]
     assert foreign == ["..hidden", "0a1b2c3d.17.queue", "link"]
+
+
+def test_a_new_log_is_locked_before_others_can_see_it(yard: Yard) -> None:
+    taken = yard.taker("queue-0").create("0a1b2c3d", 0)
+    yard.open_logs.append(taken.log)
+    assert taken.lock is not None
+    assert try_lock(taken.log.path) is None
+    os.close(taken.lock)
+    again = try_lock(taken.log.path)
+    assert again is not None
+    os.close(again)
 
 
 def test_a_removed_log_is_gone_and_its_token_is_not_used_again(yard: Yard) -> None:
