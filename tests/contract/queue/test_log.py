@@ -160,7 +160,7 @@ def test_a_large_body_is_read_back_whole_or_not_at_all(yard: Yard) -> None:
     name = log.store_large(an_id(1), body)
     assert log.read_large(name) == body
     path = Path(log.path, "large", name)
-    path.write_bytes(body[:-1] + b"!")
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
     with pytest.raises(DamagedBody):
         log.read_large(name)
 
@@ -205,3 +205,33 @@ def test_leftovers_are_swept_but_not_what_another_is_making(yard: Yard) -> None:
         (logs / name / "large").mkdir(parents=True)
     yard.spool.sweep("queue-0")
     assert os.listdir(logs) == ["new-0a1b2c3d.0000000003.queue-1"]
+
+
+def test_what_was_copied_forward_twice_does_not_outlive_its_end(yard: Yard) -> None:
+    """The taker between died at once: all that it wrote is copied on, and its segment is worth nothing any more."""
+    yard.create().append([accepted(1)])
+    yard.take("queue-1")
+    log = yard.take("queue-2").log
+    log.append([records.Finished(an_id(1))])
+    log._begin_segment(log.segment_octets)
+    log.append([records.Remembered((), ())])
+    while len(log.segments) > 1:
+        log.remove_segment(next(iter(log.segments)))
+    yard.take("queue-3")
+    assert ids_of(yard.learned) == []
+
+
+def test_a_frame_in_a_segment_that_was_empty_at_the_seal_never_counts(yard: Yard) -> None:
+    """A former owner, stopped between making a segment and writing there, goes on much later."""
+    former = yard.create()
+    former.append([accepted(1)])
+    former._begin_segment(former.segment_octets)
+    log = yard.take("queue-1").log
+    with pytest.raises(LostLog):
+        former.append([accepted(2)])
+    log._begin_segment(log.segment_octets)
+    log.append([accepted(3)])
+    while len(log.segments) > 1:
+        log.remove_segment(next(iter(log.segments)))
+    yard.take("queue-2")
+    assert ids_of(yard.learned) == [an_id(3)]
