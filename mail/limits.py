@@ -16,6 +16,9 @@ COMMAND_LINE_MAX_OCTETS = 2 * KIB
 # What a message may weigh when control/databytes says nothing. qmail's 0 means no limit, which means the disk.
 MESSAGE_MAX_OCTETS = 64 * MIB
 
+# What the queue takes: the largest message with our own trace line on top, in which all foreign text is cut to 255.
+SPOOLED_MAX_OCTETS = MESSAGE_MAX_OCTETS + 4 * KIB
+
 # A line of text that never ends is cut off here; RFC 5321 4.5.3.1.6 asks for 1,000, real senders exceed it.
 TEXT_LINE_MAX_OCTETS = 64 * KIB
 

@@ -57,12 +57,15 @@ class Client:
 
 
 def greet(rules: Rules, ip: str) -> Client | None:
-    """What tcp.smtp says of a peer; None when it is denied. DATABYTES is stronger than control/databytes."""
+    """What tcp.smtp says of a peer; None when it is denied. DATABYTES is stronger than control/databytes.
+
+    Neither raises the limit above what the queue takes: the number in EHLO is one that holds.
+    """
     rule = rules.peers.find(ip)
     if not rule.allow:
         return None
     databytes = int(rule.variables.get("DATABYTES", rules.databytes))
-    return Client(ip, rule.variables.get("RELAYCLIENT"), databytes or MESSAGE_MAX_OCTETS)
+    return Client(ip, rule.variables.get("RELAYCLIENT"), min(databytes or MESSAGE_MAX_OCTETS, MESSAGE_MAX_OCTETS))
 
 
 def addressed(rules: Rules, client: Client, recipient: str, our_ip: str) -> str:

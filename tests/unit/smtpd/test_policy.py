@@ -41,6 +41,11 @@ def test_tcp_smtp_decides_at_connect(ip: str, expected: Client | None) -> None:
     assert policy.greet(RULES, ip) == expected
 
 
+def test_no_file_promises_more_than_the_queue_takes() -> None:
+    client = policy.greet(replace(RULES, databytes=10**12), "192.0.2.1")
+    assert client == Client("192.0.2.1", None, 64 * 1024 * 1024)
+
+
 @pytest.mark.parametrize(
     ("rules", "client", "sender", "recipient", "expected"),
     [
