@@ -3,7 +3,9 @@
 Every method raises ConfigError naming the file and the fix; a missing file is its default.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,7 +28,7 @@ class Controls:
         """The whole file; None when there is none."""
         path = os.path.join(self._directory, name)
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", opener=_at_once) as file:
                 content = file.read(_FILE_MAX_OCTETS + 1)
         except FileNotFoundError:
             return None
@@ -85,6 +87,15 @@ class Controls:
     def _parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
         content = self.text(name)
         return default if content is None else parse(content)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens without waiting for the writer of a FIFO, and nothing but a file."""
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is a FIFO, which cannot be read twice", path)
+    return fd
 
 
 def read_all(*reads: Callable[[], object]) -> None:

@@ -1,6 +1,7 @@
 """The control files: defaults, mistakes, changes while running."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,9 @@ def test_a_line_that_can_never_match_is_a_warning(place: Place) -> None:
     (place.control / "tcp.smtp").write_text("192.168.1:deny\n")
     place.rules()
     assert place.names() == ["warning"]
+
+
+def test_a_fifo_for_a_control_file_is_a_mistake_and_not_a_wait(place: Place) -> None:
+    os.mkfifo(place.control / "badmailfrom")
+    with pytest.raises(ConfigError, match="badmailfrom: is a FIFO"):
+        place.rules()
