@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cli import ports
 from cli.configfast import is_host
 from cli.topology import BY_NAME, METRICS, SERVICES
-from runtime.config import Address, ConfigError, choice, integer, load, number, port, setting, text
+from runtime.config import Address, ConfigError, choice, integer, load, number, port, redis_url, setting, text
 
 
 def _host(value: str) -> str:
@@ -27,7 +27,7 @@ class UpConfig:
     smtp_port: int = setting("SMTP_PORT", port, "2525")
     pop3_port: int = setting("POP3_PORT", port, "2110")
     metrics_port: int = setting("METRICS_PORT", port, "9464")
-    redis_url: str = setting("REDIS_URL", text, "")
+    redis_url: str = setting("REDIS_URL", redis_url, "")
     log_format: str = setting("LOG_FORMAT", choice("qmail", "json"), "qmail")
     time_scale: float = setting("TIME_SCALE", number(0.000_01, 1_000), "1")
     events_keep_days: int = setting("EVENTS_KEEP_DAYS", integer(1, 3_650), "14")

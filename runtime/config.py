@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 # The name in every certificate of ours: addresses change, the CA and the role in the common name do not.
 SERVER_NAME = "seapost.internal"
@@ -92,6 +93,18 @@ def address(value: str) -> Address:
 
 def addresses(value: str) -> tuple[Address, ...]:
     return tuple(address(one.strip()) for one in value.split(",") if one.strip())
+
+
+def redis_url(value: str) -> str:
+    """Where a Redis server is, in the words of redis-py; "" for none."""
+    try:
+        parts = urlsplit(value)
+        whole = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        whole = None
+    if value and not (whole and parts.scheme in ("redis", "rediss")) and not value.startswith("unix:///"):
+        raise ValueError("is not redis://host:port/number (or rediss://, unix:///path)")
+    return value
 
 
 def setting(name: str, parse: Callable[[str], T], default: str | None = None) -> T:

@@ -49,7 +49,11 @@ class Rules:
     def reread(self) -> None:
         """locals, virtualdomains, percenthack, envnoathost, defaultdelivery, concurrencylocal, or ConfigError."""
         controls = self._controls
-        read_all(controls.routing, lambda: controls.text("defaultdelivery"))
+        read_all(
+            controls.routing,
+            lambda: controls.text("defaultdelivery"),
+            lambda: controls.integer("concurrencylocal", CONCURRENCY_LOCAL),
+        )
         self.routing = controls.routing()
         # Lines, as qmail-start's argument may be; an empty file is none.
         self.default_delivery = (controls.text("defaultdelivery") or "").strip("\n") or DEFAULT_DELIVERY

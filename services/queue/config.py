@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from runtime.config import ConfigError, ServiceConfig, flag, integer, setting, text
+from runtime.config import ConfigError, ServiceConfig, flag, integer, redis_url, setting, text
 from runtime.controls import Controls, read_all
 from runtime.events import Events
 from runtime.serve import Process
@@ -23,7 +23,7 @@ _LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
 @dataclass(frozen=True, kw_only=True)
 class QueueConfig(ServiceConfig):
     spool_dir: str = setting("SPOOL_DIR", text, "var/spool")
-    redis_url: str = setting("REDIS_URL", text, "")
+    redis_url: str = setting("REDIS_URL", redis_url, "")
     spool_segment_octets: int = setting(
         "SPOOL_SEGMENT_OCTETS", integer(SEGMENT_MIN_OCTETS, SEGMENT_OCTETS), str(SEGMENT_OCTETS)
     )

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runtime.config import Address, ConfigError, ServiceConfig, addresses, port, setting
-from runtime.controls import Controls
+from runtime.config import Address, ConfigError, ServiceConfig, addresses, integer, setting
+from runtime.controls import Controls, read_all
 from services.remote.nets import Network, networks
 
 # qmail's conf-spawn allows 255 at most by default; more slots than this want another replica, not another socket.
@@ -17,7 +17,7 @@ class RemoteConfig(ServiceConfig):
 
     queue_addrs: tuple[Address, ...] = setting("QUEUE_ADDRS", addresses)
     dns_servers: tuple[Address, ...] = setting("DNS_SERVERS", addresses, "")
-    smtp_port: int = setting("REMOTE_SMTP_PORT", port, "25")
+    smtp_port: int = setting("REMOTE_SMTP_PORT", integer(1, 65_535), "25")
     allow_nets: tuple[Network, ...] = setting("REMOTE_ALLOW_NETS", networks, "")
 
 
@@ -35,15 +35,26 @@ class RemoteControls:
     @classmethod
     def read(cls, controls: Controls) -> "RemoteControls":
         """Reads them all; raises ConfigError. Each is optional but `me`, with qmail's default."""
-        me = controls.me()
-        helohost = controls.line("helohost", me)
-        if not helohost.isascii() or not helohost.isprintable() or " " in helohost:
-            raise ConfigError([f"control/helohost: {helohost[:60]!r} is no host name: write this host's name"])
-        return cls(
-            me=me.lower(),
-            helohost=helohost,
-            smtproutes=controls.mapping("smtproutes"),
-            timeoutconnect_s=controls.integer("timeoutconnect", 60),
-            timeoutremote_s=controls.integer("timeoutremote", 1_200),
-            concurrencyremote=min(controls.integer("concurrencyremote", 20), SLOTS_MAX),
+        numbers = {"timeoutconnect": 60, "timeoutremote": 1_200, "concurrencyremote": 20}
+        read_all(
+            controls.me,
+            lambda: _helohost(controls),
+            lambda: controls.mapping("smtproutes"),
+            *(lambda name=name: controls.integer(name, numbers[name]) for name in numbers),
         )
+        found = {name: controls.integer(name, default) for name, default in numbers.items()}
+        return cls(
+            me=controls.me().lower(),
+            helohost=_helohost(controls),
+            smtproutes=controls.mapping("smtproutes"),
+            timeoutconnect_s=found["timeoutconnect"],
+            timeoutremote_s=found["timeoutremote"],
+            concurrencyremote=min(found["concurrencyremote"], SLOTS_MAX),
+        )
+
+
+def _helohost(controls: Controls) -> str:
+    name = controls.line("helohost", controls.line("me", ""))
+    if not name.isascii() or not name.isprintable() or " " in name:
+        raise ConfigError([f"control/helohost: {name[:60]!r} is no host name: write this host's name"])
+    return name

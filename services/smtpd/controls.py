@@ -29,6 +29,15 @@ _NAMES = (
 )
 
 
+# Number files and what counts without them.
+_NUMBERS = {
+    "databytes": MESSAGE_MAX_OCTETS,
+    "timeoutsmtpd": limits.TIMEOUT_S,
+    "concurrencyincoming": limits.CONNECTIONS_MAX,
+    "concurrencyperip": limits.CONNECTIONS_PER_IP_MAX,
+}
+
+
 class CurrentRules:
     """The rules in force. Raises ConfigError when made from wrong files."""
 
@@ -68,7 +77,12 @@ class CurrentRules:
         mistakes: list[str] = []
         peers = tcprules.Rules()
         try:
-            read_all(files.me, lambda: _greeting(files, self._directory), *(lambda n=n: files.text(n) for n in _NAMES))
+            read_all(
+                files.me,
+                lambda: _greeting(files, self._directory),
+                *(lambda n=n: files.text(n) for n in _NAMES),
+                *(lambda n=n: files.integer(n, _NUMBERS[n]) for n in _NUMBERS),
+            )
         except ConfigError as error:
             mistakes.extend(error.mistakes)
         try:
@@ -88,6 +102,7 @@ def _rules(files: Controls, directory: str, peers: tcprules.Rules) -> Rules:
     me = files.me()
     hosts = files.listing("rcpthosts")
     more = files.listing("morercpthosts") or ()
+    numbers = {name: files.integer(name, default) for name, default in _NUMBERS.items()}
     return Rules(
         me=me,
         greeting=_greeting(files, directory),
@@ -95,10 +110,10 @@ def _rules(files: Controls, directory: str, peers: tcprules.Rules) -> Rules:
         # morercpthosts counts only beside rcpthosts, as in qmail
         rcpthosts=None if hosts is None else frozenset(name.lower() for name in (*hosts, *more)),
         badmailfrom=frozenset(entry.lower() for entry in files.listing("badmailfrom") or ()),
-        databytes=files.integer("databytes", 0) or MESSAGE_MAX_OCTETS,
-        timeout_s=max(1, files.integer("timeoutsmtpd", limits.TIMEOUT_S)),
-        connections=files.integer("concurrencyincoming", limits.CONNECTIONS_MAX),
-        connections_per_ip=files.integer("concurrencyperip", limits.CONNECTIONS_PER_IP_MAX),
+        databytes=numbers["databytes"] or MESSAGE_MAX_OCTETS,
+        timeout_s=max(1, numbers["timeoutsmtpd"]),
+        connections=numbers["concurrencyincoming"],
+        connections_per_ip=numbers["concurrencyperip"],
         peers=peers,
     )
 
