@@ -47,10 +47,6 @@ VERDICTS_MAX = 10_000
 QUESTIONS_MAX = 100  # addresses in one call
 CHECK_S = 5.0  # one call; a client may wait minutes for a reply to RCPT (RFC 5321 4.5.3.2.3)
 
-# A queue that restarts is back within a second or two: MAIL waits this long before 451, looking so often.
-QUEUE_WAIT_S = 5.0
-QUEUE_LOOK_S = 0.1
-
 # Control files are looked at, at most, this often.
 CONTROLS_LOOK_S = 1.0
 

@@ -4,7 +4,6 @@ Commands end in CRLF, a message at CRLF.CRLF, and both are read in pieces as lar
 policy.py, what is grammatical grammar.py; nothing here says 250 to a message before the queue has committed it.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -139,15 +138,6 @@ class Session(Connection):
         self.envelope.mail_from = sender.address
         self._replies.append(_OK_SENDER)
         return None
-
-    async def _queue_returns(self) -> bool:
-        """Whether some replica takes mail within QUEUE_WAIT_S."""
-        deadline = self.loop.time() + limits.QUEUE_WAIT_S
-        while not self._office.queue.available():
-            if self._over or self.loop.time() >= deadline:
-                return False
-            await asyncio.sleep(limits.QUEUE_LOOK_S)
-        return True
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         assert self.envelope is not None

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from services.smtpd import limits
 from tests.harness.smtp_office import ENVELOPE, GOOD, OPENING, RELAY, DictQueue, peer, reach_data, running
 
 # -- the end of a message ----------------------------------------------------------------------------------------------
@@ -113,22 +112,11 @@ async def test_an_error_of_ours_is_a_451_that_tells_nothing(tmp_path: Path) -> N
         assert any(event["event"] == "alert" for event in server.events())
 
 
-async def test_without_a_queue_mail_waits_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUEUE_WAIT_S", 0.2)
+async def test_without_a_queue_mail_waits_outside(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         server.queue.open = False
         client = await peer(server)
         assert (await client.ask(b"MAIL FROM:<a@b.example>\r\n")).startswith("451 4.3.2")
-
-
-async def test_a_queue_that_comes_back_soon_is_waited_for(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
-        server.queue.open = False
-        client = await peer(server)
-        reply = asyncio.create_task(client.ask(b"MAIL FROM:<a@b.example>\r\n"))
-        await asyncio.sleep(0)
-        server.queue.open = True
-        assert (await reply).startswith("250")
 
 
 async def test_a_message_over_the_limit_is_refused_at_its_end_and_one_at_it_is_not(tmp_path: Path) -> None:
