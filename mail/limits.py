@@ -10,6 +10,9 @@ ADDRESS_MAX_OCTETS = 900
 # RFC 5321 4.5.3.1.8 asks for at least 100 recipients a message; ten times that bounds one envelope in memory.
 RECIPIENTS_MAX = 1_000
 
+# RFC 3461 4.4: an envelope id has at most 100 characters.
+ENVID_MAX_OCTETS = 100
+
 # RFC 5321 4.5.3.1.4: 512 octets, more with extensions. 2 KiB carries every parameter we announce.
 COMMAND_LINE_MAX_OCTETS = 2 * KIB
 

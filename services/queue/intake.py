@@ -8,15 +8,18 @@ from typing import Any
 
 from mail import ids
 from mail.ids import MessageId
-from mail.limits import SPOOLED_MAX_OCTETS
+from mail.limits import ENVID_MAX_OCTETS, SPOOLED_MAX_OCTETS
 from proto import queue_pb2, queue_pb2_grpc
 from runtime.faults import Point, point
 from runtime.serve import Process
 from services.queue.ledger import Incoming
-from services.queue.store import INVALID, UNKNOWN, Store
+from services.queue.store import BUSY, INVALID, UNKNOWN, Store
 
-# Bodies that one stream may be in the middle of: more is a producer that has lost count.
-_PARTIAL_MAX = 256
+# Bodies that one stream may be in the middle of: more is a producer that has lost count. Ours send one at a time.
+_PARTIAL_MAX = 16
+
+# Unfinished bodies of all streams together: as much as a whole smtpd holds. More is refused for now.
+PARTIAL_MAX_OCTETS = 8 * SPOOLED_MAX_OCTETS
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Intake(queue_pb2_grpc.QueueServicer):
     def __init__(self, store: Store, process: Process) -> None:
         self._store = store
         self._says: dict[int, asyncio.Event] = {}
+        self._partial_octets = 0
         store.on_change.append(self._announce)
         queue_pb2_grpc.add_QueueServicer_to_server(self, process.rpc.grpc)
 
@@ -56,6 +60,8 @@ class Intake(queue_pb2_grpc.QueueServicer):
                     yield reply
         finally:
             reader.cancel()
+            for message in list(stream.partial):
+                self._let_go(stream, message)
             del self._says[id(stream)]
 
     async def Resolve(self, request: queue_pb2.ResolveRequest, context: Any) -> queue_pb2.ResolveReply:
@@ -87,25 +93,39 @@ class Intake(queue_pb2_grpc.QueueServicer):
                 await self._continue(stream, chunk)
 
     async def _begin(self, stream: _Stream, submission: queue_pb2.Submission) -> None:
-        if not _is_sound(submission) or len(stream.partial) >= _PARTIAL_MAX:
+        if not _is_sound(submission):
             self._answer(stream, submission.id, INVALID)
         elif len(submission.body) == submission.size:
             await self._take(stream, submission, submission.body)
+        elif len(stream.partial) >= _PARTIAL_MAX or submission.id in stream.partial:
+            self._answer(stream, submission.id, BUSY)
         else:
-            stream.partial[submission.id] = (submission, bytearray(submission.body))
+            stream.partial[submission.id] = (submission, bytearray())
+            await self._gather(stream, submission.id, submission.body)
 
     async def _continue(self, stream: _Stream, chunk: queue_pb2.BodyChunk) -> None:
-        if chunk.id not in stream.partial:
+        if chunk.id in stream.partial:  # else it was refused before, or was never announced
+            await self._gather(stream, chunk.id, chunk.data)
+
+    async def _gather(self, stream: _Stream, message: str, data: bytes) -> None:
+        submission, body = stream.partial[message]
+        size = len(body) + len(data)
+        if size < submission.size and self._partial_octets + len(data) <= PARTIAL_MAX_OCTETS:
+            body += data
+            self._partial_octets += len(data)
             return
-        submission, body = stream.partial[chunk.id]
-        body += chunk.data
-        if len(body) < submission.size:
-            return
-        del stream.partial[chunk.id]
-        if len(body) > submission.size:
-            self._answer(stream, submission.id, INVALID)
+        self._let_go(stream, message)
+        if size < submission.size:
+            self._answer(stream, message, BUSY)
+        elif size > submission.size:
+            self._answer(stream, message, INVALID)
         else:
+            body += data
             await self._take(stream, submission, bytes(body))
+
+    def _let_go(self, stream: _Stream, message: str) -> None:
+        _, body = stream.partial.pop(message)
+        self._partial_octets -= len(body)
 
     async def _take(self, stream: _Stream, submission: queue_pb2.Submission, body: bytes) -> None:
         incoming = Incoming(
@@ -130,4 +150,11 @@ class Intake(queue_pb2_grpc.QueueServicer):
 
 
 def _is_sound(submission: queue_pb2.Submission) -> bool:
-    return ids.parse_id(submission.id) is not None and len(submission.body) <= submission.size <= SPOOLED_MAX_OCTETS
+    envid = submission.envid
+    return (
+        ids.parse_id(submission.id) is not None
+        and len(submission.body) <= submission.size <= SPOOLED_MAX_OCTETS
+        and len(envid) <= ENVID_MAX_OCTETS
+        and envid.isascii()
+        and (envid.isprintable() or not envid)
+    )
