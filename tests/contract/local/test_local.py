@@ -75,6 +75,13 @@ async def test_addresses_that_qmail_lspawn_answers_itself(house: House, ann: Pat
     assert (outcome.kind, outcome.report) == (FAILED, "Sorry, address must include host name. (#5.1.3)\n")
 
 
+async def test_a_message_without_an_octet_is_delivered_too(house: House, ann: Path) -> None:
+    outcome = await house.queue.to(f"{ann.name}@{HOST}", number=8, body=b"")
+    assert (outcome.kind, outcome.report) == (DELIVERED, "did 1+0+0\n")
+    lines = f"Return-Path: <joe@far.example>\nDelivered-To: {ann.name}@{HOST}\n"
+    assert messages(ann / "Maildir") == [lines.encode()]
+
+
 async def test_the_same_delivery_twice_is_one_copy(house: House, ann: Path) -> None:
     for _ in range(2):
         outcome = await house.queue.to(f"{ann.name}@{HOST}", number=9)
