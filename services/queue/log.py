@@ -131,6 +131,14 @@ class Log:
         if name in self._readers:
             os.close(self._readers.pop(name))
 
+    def remove_empty(self, names: list[SegmentName]) -> None:
+        """Removes segments of which the seal in force lets nothing count: they must not outlive that seal."""
+        self.recheck()
+        for name in names:
+            self._disk.unlink(os.path.join(self.path, str(name)))
+        if names:
+            self._disk.sync_directory(self.path)
+
     @property
     def current(self) -> SegmentName:
         return self._current

@@ -79,6 +79,7 @@ class Taker:
         log.segments = {segment: length for segment, length in scan.lengths.items() if length}
         clean = self._seal(log, scan, learn)
         point(Point.TAKEOVER_AFTER_SEAL)  # from here on the owner may act
+        log.remove_empty([segment for segment, length in scan.lengths.items() if not length])
         return Taken(log, clean, scan.torn)
 
     def _sync(self, path: str) -> list[SegmentName]:

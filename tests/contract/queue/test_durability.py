@@ -73,7 +73,9 @@ def test_a_taker_syncs_the_rename_and_every_segment_before_it_writes(yard: Yard,
     assert disk.done[renamed + 1] == ("sync directory", "logs")
     first_write = next(at for at, (what, _) in enumerate(disk.done) if what == "write")
     assert [name for what, name in disk.done[renamed + 2 : first_write] if what == "sync"][: len(found)] == found
-    assert disk.done[-1] == ("sync", str(taken.log.current))
+    sealed = disk.done.index(("sync", str(taken.log.current)), first_write)
+    assert [what for what, _ in disk.done[: sealed + 1]].count("unlink") == 0, "nothing goes before the seal"
+    assert disk.done[sealed + 1 :] == [("unlink", found[-1]), ("sync directory", str(taken.log.name))]
 
 
 def test_a_large_body_is_durable_before_a_frame_can_name_it(log: Log, disk: RecordingDisk) -> None:
