@@ -5,6 +5,7 @@ what becomes of a recipient is learned as soon as it is decided, so that two out
 whatever others may see or do waits for the commit.
 """
 
+import asyncio
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -117,7 +118,11 @@ class Ledger:
         large = ""
         body = incoming.body
         if len(body) > INLINE_MAX_OCTETS:
-            large = await self.commits.in_order(lambda: self.log.store_large(incoming.id, body)) or ""
+            try:
+                large = await self.commits.in_order(lambda: self.log.store_large(incoming.id, body)) or ""
+            except asyncio.CancelledError:  # the producer's stream broke: no frame names the id, nor will one
+                self._tell(incoming.id, False)
+                raise
             body = b""
         said = records.Accepted(
             id=incoming.id,
@@ -138,8 +143,11 @@ class Ledger:
     ) -> None:
         message = self._learn_message(said, positions[0]) if positions else None
         then(message)
-        for known in self._coming.pop(said.id, ()):
-            known(message is not None)
+        self._tell(said.id, message is not None)
+
+    def _tell(self, message: MessageId, committed: bool) -> None:
+        for known in self._coming.pop(message, ()):
+            known(committed)
 
     def refuse(self, message: MessageId, then: Callable[[bool], None]) -> None:
         """Commits a tombstone for an id that is unknown: it will never be taken. Tells whether it is committed."""

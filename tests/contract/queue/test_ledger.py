@@ -184,6 +184,20 @@ async def test_a_large_body_is_shared_and_removed_with_its_last_message(desk: De
     assert not large.exists()
 
 
+async def test_a_large_message_whose_producer_went_away_may_be_offered_again(desk: Desk) -> None:
+    body = b"x" * (INLINE_MAX_OCTETS + 1)
+    incoming = Incoming(an_id(1), "from@there.example", ("a@here.example",), body, uid=7)
+    first = asyncio.create_task(desk.ledger.accept(incoming, NOW, lambda message: None))
+    await asyncio.sleep(0)
+    asked: list[bool] = []
+    desk.ledger.when_known(an_id(1), asked.append)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert asked == [False]
+    assert desk.ledger.standing(an_id(1)) is Standing.UNKNOWN
+    assert desk.ledger.body(await desk.accept(1, body)) == body
+
+
 async def test_a_tombstone_is_for_ever(desk: Desk) -> None:
     assert await desk.refuse(1)
     assert desk.ledger.standing(an_id(1)) is Standing.REFUSED
