@@ -7,7 +7,7 @@ delivered. What a worker holds it names again on every new stream, so that a new
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -92,11 +92,12 @@ class _Stream:
 
     share: int
     lent: int
-    logs: frozenset[str] = frozenset()
+    logs: dict[str, int] = field(default_factory=dict)  # and in which order logs were announced to us, by anybody
     cluster: str = ""
     partial: dict[str, tuple[work_pb2.Delivery, list[bytes], int]] = field(default_factory=dict)
     outcomes: list[work_pb2.Outcome] = field(default_factory=list)
     slots: int = 0
+    tell_holding: bool = True
     say: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -113,6 +114,7 @@ class Worker:
         self._streams: list[_Stream] = []
         self._held: dict[str, _Held] = {}
         self._orphaned_since: dict[str, float] = {}
+        self._announcements = 0
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -189,22 +191,19 @@ class Worker:
 
     def _close(self, stream: _Stream) -> None:
         self._streams.remove(stream)
-        now = self._process.clock.monotonic()
-        self._orphaned_since.update(dict.fromkeys(stream.logs, now))
+        self._lost(stream.logs)
         for key in stream.partial:
             self._forget(key)
 
     async def _speak(
         self, call: "grpc.aio.StreamStreamCall[work_pb2.WorkerMessage, work_pb2.QueueMessage]", stream: _Stream
     ) -> None:
-        hello = work_pb2.WorkerHello(channel=self._channel.value, worker=self._name, holding=list(self._held))
-        await call.write(work_pb2.WorkerMessage(hello=hello, slots=stream.slots, draining=self._draining))
-        stream.slots = 0
         told_draining = self._draining
+        stream.say.set()
         while True:
             await stream.say.wait()
             stream.say.clear()
-            while stream.outcomes or stream.slots or told_draining != self._draining:
+            while stream.tell_holding or stream.outcomes or stream.slots or told_draining != self._draining:
                 outcomes, stream.outcomes = (
                     stream.outcomes[:_OUTCOMES_PER_ITEM],
                     stream.outcomes[_OUTCOMES_PER_ITEM:],
@@ -212,7 +211,14 @@ class Worker:
                 slots, stream.slots = stream.slots, 0
                 told_draining = self._draining
                 faults.point(faults.Point.WORKER_BEFORE_OUTCOME)
-                await call.write(work_pb2.WorkerMessage(slots=slots, outcomes=outcomes, draining=told_draining))
+                message = work_pb2.WorkerMessage(slots=slots, outcomes=outcomes, draining=told_draining)
+                if stream.tell_holding:
+                    stream.tell_holding = False
+                    message.hello.CopyFrom(self._hello())
+                await call.write(message)
+
+    def _hello(self) -> work_pb2.WorkerHello:
+        return work_pb2.WorkerHello(channel=self._channel.value, worker=self._name, holding=list(self._held))
 
     # -- what the queue says ------------------------------------------------------------------------------------------
 
@@ -227,15 +233,27 @@ class Worker:
             self._acknowledge(ack)
 
     def _learn_logs(self, stream: _Stream, hello: work_pb2.QueueHello) -> None:
-        new = frozenset(hello.logs) - stream.logs
-        now = self._process.clock.monotonic()
-        self._orphaned_since.update(dict.fromkeys(stream.logs - frozenset(hello.logs), now))
-        stream.logs = frozenset(hello.logs)
+        lost = stream.logs.keys() - set(hello.logs)
+        new = set(hello.logs) - stream.logs.keys()
+        self._announcements += 1
+        stream.logs = {log: stream.logs.get(log, self._announcements) for log in hello.logs}
         stream.cluster = hello.cluster
-        for held in self._held.values():
-            if held.delivery.log in new:
-                stream.outcomes.extend(held.unacknowledged.values())
+        self._lost(lost)
+        if any(held.delivery.log in new for held in self._held.values()):
+            stream.tell_holding = True  # whoever takes a log over learns what goes on in it
+        self._report_again(new)
         stream.say.set()
+
+    def _lost(self, logs: Collection[str]) -> None:
+        """A stream speaks for these logs no more; what it was told and has not acknowledged is told to their owner."""
+        self._orphaned_since.update(dict.fromkeys(logs, self._process.clock.monotonic()))
+        self._report_again(logs)
+
+    def _report_again(self, logs: Collection[str]) -> None:
+        for held in self._held.values():
+            if held.delivery.log in logs and (owner := self._owner(held.delivery.log)):
+                owner.outcomes.extend(held.unacknowledged.values())
+                owner.say.set()
 
     def _begin(self, stream: _Stream, wire_delivery: work_pb2.Delivery) -> Delivery | None:
         stream.lent -= 1
@@ -260,7 +278,9 @@ class Worker:
 
     def _hold(self, stream: _Stream, said: work_pb2.Delivery, body: bytes) -> Delivery | None:
         if said.key in self._held:
-            return None  # it is under way already: the outcome will answer both
+            self._return_slot(stream)  # it is under way already: the outcome will answer both
+            stream.say.set()
+            return None
         delivery = Delivery(
             key=said.key,
             log=said.log,
@@ -289,10 +309,9 @@ class Worker:
             self._idle.set()
 
     def _owner(self, log: str) -> _Stream | None:
-        for stream in self._streams:
-            if log in stream.logs:
-                return stream
-        return None
+        """The stream to the replica that was the last to say that it has the log: an earlier one may be stuck."""
+        claiming = [stream for stream in self._streams if log in stream.logs]
+        return max(claiming, key=lambda stream: stream.logs[log], default=None)
 
     def _return_slot(self, stream: _Stream) -> None:
         if stream.lent < stream.share:

@@ -266,10 +266,11 @@ class Dispatch(work_pb2_grpc.WorkServicer):
                 self._pump_soon()
 
     def _greet(self, link: Link, hello: work_pb2.WorkerHello, slots: int) -> None:
-        link.channel = Channel(hello.channel)
-        link.worker = hello.worker
-        link.slots = slots
-        self._process.events.worker(hello.channel, hello.worker, slots)
+        if not link.worker:
+            link.channel = Channel(hello.channel)
+            link.worker = hello.worker
+            link.slots = slots
+            self._process.events.worker(hello.channel, hello.worker, slots)
         for key in hello.holding:
             flight = self._flights.find(key) or self._flights.recall(key, self._store)
             if flight:
