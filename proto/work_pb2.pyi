@@ -37,7 +37,7 @@ class WorkerMessage(_message.Message):
     """takes nothing more; what it holds it still finishes"""
     @_builtins.property
     def hello(self) -> Global___WorkerHello:
-        """first message of a stream, and only there"""
+        """first message of a stream, and again when the queue announces a log that we hold deliveries of"""
 
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]: ...
