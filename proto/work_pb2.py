@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10proto/work.proto\x12\x07seapost\"y\n\rWorkerMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.seapost.WorkerHello\x12\r\n\x05slots\x18\x02 \x01(\r\x12\"\n\x08outcomes\x18\x03 \x03(\x0b\x32\x10.seapost.Outcome\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\"?\n\x0bWorkerHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0f\n\x07holding\x18\x03 \x03(\t\"\x9d\x01\n\x0cQueueMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.seapost.QueueHello\x12%\n\ndeliveries\x18\x02 \x03(\x0b\x32\x11.seapost.Delivery\x12&\n\x06\x63hunks\x18\x03 \x03(\x0b\x32\x16.seapost.DeliveryChunk\x12\x1a\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x0c.seapost.Ack\"<\n\nQueueHello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04logs\x18\x02 \x03(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xa8\x01\n\x08\x44\x65livery\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12&\n\nrecipients\x18\x05 \x03(\x0b\x32\x12.seapost.Recipient\x12\x12\n\narrived_ms\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\r\"9\n\tRecipient\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x03(\r\"*\n\rDeliveryChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xe9\x01\n\x07Outcome\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\r\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.seapost.Outcome.Kind\x12\x0e\n\x06report\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x03(\r\x12\"\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x10.seapost.Forward\x12\x1a\n\x12possible_duplicate\x18\x08 \x01(\x08\"/\n\x04Kind\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"R\n\x07\x46orward\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x12\n\nrecipients\x18\x02 \x03(\t\x12\x0e\n\x06header\x18\x03 \x01(\t\x12\x13\n\x0binstruction\x18\x04 \x01(\r\"8\n\x03\x41\x63k\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x11\n\tnot_owner\x18\x03 \x01(\x08\x32\x41\n\x04Work\x12\x39\n\x04Pull\x12\x16.seapost.WorkerMessage\x1a\x15.seapost.QueueMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10proto/work.proto\x12\x07seapost\"\x88\x01\n\rWorkerMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.seapost.WorkerHello\x12\r\n\x05\x65nded\x18\x02 \x01(\r\x12\"\n\x08outcomes\x18\x03 \x03(\x0b\x32\x10.seapost.Outcome\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\r\n\x05slots\x18\x05 \x01(\r\"?\n\x0bWorkerHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0f\n\x07holding\x18\x03 \x03(\t\"\x9d\x01\n\x0cQueueMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.seapost.QueueHello\x12%\n\ndeliveries\x18\x02 \x03(\x0b\x32\x11.seapost.Delivery\x12&\n\x06\x63hunks\x18\x03 \x03(\x0b\x32\x16.seapost.DeliveryChunk\x12\x1a\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x0c.seapost.Ack\"<\n\nQueueHello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04logs\x18\x02 \x03(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xa8\x01\n\x08\x44\x65livery\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12&\n\nrecipients\x18\x05 \x03(\x0b\x32\x12.seapost.Recipient\x12\x12\n\narrived_ms\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\r\"9\n\tRecipient\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x03(\r\"*\n\rDeliveryChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xe9\x01\n\x07Outcome\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\r\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.seapost.Outcome.Kind\x12\x0e\n\x06report\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x03(\r\x12\"\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x10.seapost.Forward\x12\x1a\n\x12possible_duplicate\x18\x08 \x01(\x08\"/\n\x04Kind\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"R\n\x07\x46orward\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x12\n\nrecipients\x18\x02 \x03(\t\x12\x0e\n\x06header\x18\x03 \x01(\t\x12\x13\n\x0binstruction\x18\x04 \x01(\r\"8\n\x03\x41\x63k\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x11\n\tnot_owner\x18\x03 \x01(\x08\x32\x41\n\x04Work\x12\x39\n\x04Pull\x12\x16.seapost.WorkerMessage\x1a\x15.seapost.QueueMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.work_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERMESSAGE']._serialized_start=29
-  _globals['_WORKERMESSAGE']._serialized_end=150
-  _globals['_WORKERHELLO']._serialized_start=152
-  _globals['_WORKERHELLO']._serialized_end=215
-  _globals['_QUEUEMESSAGE']._serialized_start=218
-  _globals['_QUEUEMESSAGE']._serialized_end=375
-  _globals['_QUEUEHELLO']._serialized_start=377
-  _globals['_QUEUEHELLO']._serialized_end=437
-  _globals['_DELIVERY']._serialized_start=440
-  _globals['_DELIVERY']._serialized_end=608
-  _globals['_RECIPIENT']._serialized_start=610
-  _globals['_RECIPIENT']._serialized_end=667
-  _globals['_DELIVERYCHUNK']._serialized_start=669
-  _globals['_DELIVERYCHUNK']._serialized_end=711
-  _globals['_OUTCOME']._serialized_start=714
-  _globals['_OUTCOME']._serialized_end=947
-  _globals['_OUTCOME_KIND']._serialized_start=900
-  _globals['_OUTCOME_KIND']._serialized_end=947
-  _globals['_FORWARD']._serialized_start=949
-  _globals['_FORWARD']._serialized_end=1031
-  _globals['_ACK']._serialized_start=1033
-  _globals['_ACK']._serialized_end=1089
-  _globals['_WORK']._serialized_start=1091
-  _globals['_WORK']._serialized_end=1156
+  _globals['_WORKERMESSAGE']._serialized_start=30
+  _globals['_WORKERMESSAGE']._serialized_end=166
+  _globals['_WORKERHELLO']._serialized_start=168
+  _globals['_WORKERHELLO']._serialized_end=231
+  _globals['_QUEUEMESSAGE']._serialized_start=234
+  _globals['_QUEUEMESSAGE']._serialized_end=391
+  _globals['_QUEUEHELLO']._serialized_start=393
+  _globals['_QUEUEHELLO']._serialized_end=453
+  _globals['_DELIVERY']._serialized_start=456
+  _globals['_DELIVERY']._serialized_end=624
+  _globals['_RECIPIENT']._serialized_start=626
+  _globals['_RECIPIENT']._serialized_end=683
+  _globals['_DELIVERYCHUNK']._serialized_start=685
+  _globals['_DELIVERYCHUNK']._serialized_end=727
+  _globals['_OUTCOME']._serialized_start=730
+  _globals['_OUTCOME']._serialized_end=963
+  _globals['_OUTCOME_KIND']._serialized_start=916
+  _globals['_OUTCOME_KIND']._serialized_end=963
+  _globals['_FORWARD']._serialized_start=965
+  _globals['_FORWARD']._serialized_end=1047
+  _globals['_ACK']._serialized_start=1049
+  _globals['_ACK']._serialized_end=1105
+  _globals['_WORK']._serialized_start=1107
+  _globals['_WORK']._serialized_end=1172
 # @@protoc_insertion_point(module_scope)

@@ -28,13 +28,16 @@ class WorkerMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HELLO_FIELD_NUMBER: _builtins.int
-    SLOTS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
-    slots: _builtins.int
-    """how many more deliveries may be sent; each message adds to the credit"""
+    SLOTS_FIELD_NUMBER: _builtins.int
+    ended: _builtins.int
+    """deliveries of this stream that have ended since the last message"""
     draining: _builtins.bool
     """takes nothing more; what it holds it still finishes"""
+    slots: _builtins.int
+    """how many deliveries may be out on this stream; 0 leaves it as it was"""
     @_builtins.property
     def hello(self) -> Global___WorkerHello:
         """first message of a stream, and again when the queue announces a log that we hold deliveries of"""
@@ -45,13 +48,14 @@ class WorkerMessage(_message.Message):
         self,
         *,
         hello: Global___WorkerHello | None = ...,
-        slots: _builtins.int = ...,
+        ended: _builtins.int = ...,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
         draining: _builtins.bool = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "hello", b"hello", "outcomes", b"outcomes", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "ended", b"ended", "hello", b"hello", "outcomes", b"outcomes", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -186,13 +186,12 @@ class Events:
         state = "answers" if answers else "does not answer: logs of dead neighbours are taken later"
         self._emit("fence", f"fence {state}", answers=answers)
 
-    def worker(self, channel: str, worker: str, slots: int) -> None:
+    def worker(self, channel: str, worker: str) -> None:
         self._emit(
             "worker",
-            f"worker {words(worker)} offers {slots} {channel}",
+            f"worker {words(worker)} has come for {channel}",
             channel=channel,
             worker=worker,
-            slots=slots,
         )
 
     def worker_gone(self, channel: str, worker: str, unfinished: int) -> None:

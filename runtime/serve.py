@@ -12,14 +12,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import prometheus_client
 import uvloop
 
 from runtime.clock import SystemChance, SystemClock
-from runtime.config import EXIT_CONFIG, Address, ConfigError, ServiceConfig, load
+from runtime.config import EXIT_CONFIG, EXIT_IO, Address, ConfigError, ServiceConfig, load
 from runtime.events import Events
 from runtime.rpc import Identity, Server
 
@@ -61,6 +61,17 @@ class Process:
     def on_alarm(self, call: Callable[[], None]) -> None:
         """Calls at each SIGALRM: try everything now."""
         self._on_alarm.append(call)
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task that runs as long as the service: when it fails, the service ends with EX_IOERR."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._kept)
+        return task
+
+    def _kept(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.events.alert(f"the service cannot go on: {error!r}")
+            self.stop(EXIT_IO)
 
     def stop(self, status: int = 0) -> None:
         """Asks the service to end; the first reason's exit status counts."""

@@ -83,22 +83,26 @@ class _Held:
 
     delivery: Delivery
     unsettled: set[int]
+    stream: "_Stream"
     unacknowledged: dict[int, work_pb2.Outcome] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Stream:
-    """A live stream to one replica: what waits to be said on it, and the credit that it has."""
+    """A live stream to one replica, and what waits to be said on it."""
 
-    share: int
-    lent: int
     logs: dict[str, int] = field(default_factory=dict)  # and in which order logs were announced to us, by anybody
     cluster: str = ""
     partial: dict[str, tuple[work_pb2.Delivery, list[bytes], int]] = field(default_factory=dict)
     outcomes: list[work_pb2.Outcome] = field(default_factory=list)
-    slots: int = 0
+    slots: int = 0  # how many deliveries may be out on it, when that has to be said
+    ended: int = 0
     tell_holding: bool = True
     say: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self.tell_holding or self.outcomes or self.slots or self.ended)
 
 
 class Worker:
@@ -134,10 +138,10 @@ class Worker:
             held.unacknowledged[result.target] = outcome
             if stream:
                 stream.outcomes.append(outcome)
-        if stream:
-            if not held.unsettled:
-                self._return_slot(stream)
-            stream.say.set()
+                stream.say.set()
+        if not held.unsettled:
+            held.stream.ended += 1
+            held.stream.say.set()
 
     def holds(self, key: str) -> bool:
         """Whether an outcome of this delivery has not been acknowledged yet."""
@@ -184,13 +188,21 @@ class Worker:
             self._close(stream)
 
     def _open(self) -> _Stream:
-        share = max(1, self._slots // (len(self._streams) + 1))
-        stream = _Stream(share=share, lent=share, slots=share)
+        stream = _Stream()
         self._streams.append(stream)
+        self._share_slots()
         return stream
+
+    def _share_slots(self) -> None:
+        """Each stream has an equal part of our slots, at least one."""
+        for place, stream in enumerate(self._streams):
+            streams = len(self._streams)
+            stream.slots = max(1, self._slots // streams + (place < self._slots % streams))
+            stream.say.set()
 
     def _close(self, stream: _Stream) -> None:
         self._streams.remove(stream)
+        self._share_slots()
         self._lost(stream.logs)
         for key in stream.partial:
             self._forget(key)
@@ -203,15 +215,16 @@ class Worker:
         while True:
             await stream.say.wait()
             stream.say.clear()
-            while stream.tell_holding or stream.outcomes or stream.slots or told_draining != self._draining:
+            while stream.has_news or told_draining != self._draining:
                 outcomes, stream.outcomes = (
                     stream.outcomes[:_OUTCOMES_PER_ITEM],
                     stream.outcomes[_OUTCOMES_PER_ITEM:],
                 )
                 slots, stream.slots = stream.slots, 0
+                ended, stream.ended = stream.ended, 0
                 told_draining = self._draining
                 faults.point(faults.Point.WORKER_BEFORE_OUTCOME)
-                message = work_pb2.WorkerMessage(slots=slots, outcomes=outcomes, draining=told_draining)
+                message = work_pb2.WorkerMessage(slots=slots, ended=ended, outcomes=outcomes, draining=told_draining)
                 if stream.tell_holding:
                     stream.tell_holding = False
                     message.hello.CopyFrom(self._hello())
@@ -256,7 +269,6 @@ class Worker:
                 owner.say.set()
 
     def _begin(self, stream: _Stream, wire_delivery: work_pb2.Delivery) -> Delivery | None:
-        stream.lent -= 1
         self._idle.clear()
         missing = wire_delivery.size - len(wire_delivery.body)
         if missing > 0:
@@ -278,7 +290,7 @@ class Worker:
 
     def _hold(self, stream: _Stream, said: work_pb2.Delivery, body: bytes) -> Delivery | None:
         if said.key in self._held:
-            self._return_slot(stream)  # it is under way already: the outcome will answer both
+            stream.ended += 1  # it is under way already: the outcome will answer both
             stream.say.set()
             return None
         delivery = Delivery(
@@ -292,7 +304,7 @@ class Worker:
             number=said.number,
             cluster=stream.cluster,
         )
-        self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets})
+        self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream)
         return delivery
 
     def _acknowledge(self, ack: work_pb2.Ack) -> None:
@@ -312,11 +324,6 @@ class Worker:
         """The stream to the replica that was the last to say that it has the log: an earlier one may be stuck."""
         claiming = [stream for stream in self._streams if log in stream.logs]
         return max(claiming, key=lambda stream: stream.logs[log], default=None)
-
-    def _return_slot(self, stream: _Stream) -> None:
-        if stream.lent < stream.share:
-            stream.lent += 1
-            stream.slots += 1
 
 
 def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:

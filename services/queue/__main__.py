@@ -1,6 +1,5 @@
 """The queue: one log, one writer, for ever. See README.md beside this file."""
 
-import asyncio
 import os
 
 from runtime import serve
@@ -41,13 +40,14 @@ async def main(config: QueueConfig, process: Process) -> None:
     Admin(store, plan, dispatch, process)
     process.on_hangup(lambda: reread(controls, store, process))
     process.on_alarm(dispatch.try_everything_now)
-    keeping = asyncio.create_task(ownership.keep(store, dispatch))
+    keeping = process.keep(ownership.keep(store, dispatch))
     await process.serve()
 
     store.drain()
-    clean = await dispatch.finish(DRAIN_S)
+    # After a failure nothing that is out can be recorded here: the next owner is there all the sooner.
+    clean = process.exit_status == 0 and await dispatch.finish(DRAIN_S)
     keeping.cancel()
-    await store.close(clean and process.exit_status == 0)
+    await store.close(clean)
     await ownership.release()
 
 

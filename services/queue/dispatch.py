@@ -49,12 +49,17 @@ class Link:
     channel: Channel = Channel.LOCAL
     worker: str = ""
     slots: int = 0
-    credit: int = 0
+    out: int = 0
     draining: bool = False
     tell_logs: bool = False
     deliveries: list[tuple[work_pb2.Delivery, bytes]] = field(default_factory=list)
     acks: list[work_pb2.Ack] = field(default_factory=list)
     say: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def credit(self) -> int:
+        """How many deliveries it takes now."""
+        return max(0, self.slots - self.out) if self.worker else 0
 
 
 class Dispatch(work_pb2_grpc.WorkServicer):
@@ -70,6 +75,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
         self._timer: asyncio.TimerHandle | None = None
         self._pump_is_due = False
         self._stopped = False
+        self._held_back = 0
         store.on_message = self.message_came
         store.on_change.append(self._tell_logs)
         work_pb2_grpc.add_WorkServicer_to_server(self, process.rpc.grpc)
@@ -90,7 +96,12 @@ class Dispatch(work_pb2_grpc.WorkServicer):
                 jobs = [job for job in jobs if job.channel is Channel.LOCAL]
             self._plan_jobs(jobs)
         if held:
-            asyncio.get_running_loop().call_later(REATTACH_S, self._plan_jobs, held)
+            self._held_back += 1
+            asyncio.get_running_loop().call_later(REATTACH_S, self._let_go, held)
+
+    def _let_go(self, held: list[Job]) -> None:
+        self._held_back -= 1
+        self._plan_jobs(held)
 
     def try_everything_now(self) -> None:
         """SIGALRM: every message is due."""
@@ -105,7 +116,8 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             await asyncio.wait_for(self._flights.empty.wait(), timeout_s)
         except TimeoutError:
             return False
-        return True
+        # What is held back may still be with a worker of an earlier owner: the next one has to wait for it too.
+        return not self._held_back
 
     @property
     def under_way(self) -> int:
@@ -187,7 +199,7 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             self._process.events.starting_delivery(
                 flight.numbers[index], job.id, job.channel.value, message.recipients[index].route.address
             )
-        link.credit -= 1
+        link.out += 1
         link.deliveries.append((delivery_of(flight, message, body), body))
         link.say.set()
         return True
@@ -257,25 +269,26 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             if message.HasField("hello"):
                 if message.hello.channel != role:
                     return  # a worker of one channel speaks for no other
-                self._greet(link, message.hello, message.slots)
+                self._greet(link, message.hello)
             link.draining = message.draining
-            link.credit += message.slots
+            link.slots = message.slots or link.slots
+            link.out = max(0, link.out - message.ended)
             for outcome in message.outcomes:
                 self._report(link, outcome)
             if message.slots:
+                self._status()
+            if message.slots or message.ended:
                 self._pump_soon()
 
-    def _greet(self, link: Link, hello: work_pb2.WorkerHello, slots: int) -> None:
+    def _greet(self, link: Link, hello: work_pb2.WorkerHello) -> None:
         if not link.worker:
             link.channel = Channel(hello.channel)
             link.worker = hello.worker
-            link.slots = slots
-            self._process.events.worker(hello.channel, hello.worker, slots)
+            self._process.events.worker(hello.channel, hello.worker)
         for key in hello.holding:
             flight = self._flights.find(key) or self._flights.recall(key, self._store)
             if flight:
                 flight.link = link
-        self._status()
 
     def _report(self, link: Link, outcome: work_pb2.Outcome) -> None:
         log, message, attempt, _ = parse_key(outcome.key)
@@ -350,10 +363,13 @@ class Dispatch(work_pb2_grpc.WorkServicer):
             if flight.job.channel is Channel.LOCAL:
                 self._take_back(flight)
             else:
-                asyncio.get_running_loop().call_later(REATTACH_S, self._take_back_unless_attached, flight)
+                flight.losses += 1
+                asyncio.get_running_loop().call_later(
+                    REATTACH_S, self._take_back_unless_attached, flight, flight.losses
+                )
 
-    def _take_back_unless_attached(self, flight: Flight) -> None:
-        if flight.link is None and self._flights.find(flight.job.key) is flight:
+    def _take_back_unless_attached(self, flight: Flight, losses: int) -> None:
+        if flight.link is None and flight.losses == losses and self._flights.find(flight.job.key) is flight:
             self._process.events.possible_duplicate("W3", flight.job.id)
             self._take_back(flight)
 

@@ -23,6 +23,7 @@ class Flight:
     numbers: dict[int, int]
     unreported: set[int]
     left: set[int]
+    losses: int = 0
 
     def report(self, recipient: int) -> bool:
         """Notes that the worker is done with a recipient; says whether the attempt at the destination ended with it."""
@@ -35,6 +36,10 @@ class Flight:
             return False
         self.left.discard(recipient)
         return not self.left
+
+
+# Attempts and recipients are small numbers; a longer one in a key is none of ours.
+_DIGITS_MAX = 6
 
 
 class Flights:
@@ -107,6 +112,6 @@ def _same_destination(message: Message, one: int, other: int) -> bool:
 def parse_key(key: str) -> tuple[str, MessageId | None, int, int]:
     """Log, message, attempt and first recipient of a delivery's name; no message when it is none of ours."""
     parts = key.split("/")
-    if len(parts) != 4 or not parts[2].isdecimal() or not parts[3].isdecimal():
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) <= _DIGITS_MAX for part in parts[2:]):
         return "", None, 0, 0
     return parts[0], parse_id(parts[1]), int(parts[2]), int(parts[3])

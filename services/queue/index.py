@@ -18,6 +18,8 @@ from services.queue.names import Position, SegmentName
 ID_OLDEST_S = 3_600
 ID_AHEAD_S = 300
 ID_MEMORY_S = 4_200
+# However small TIME_SCALE is: a producer may ask for as long as it offers again and resolves, which is not scaled.
+ID_MEMORY_MIN_S = 120
 assert ID_MEMORY_S > ID_OLDEST_S + ID_AHEAD_S, "an id that is still taken is still remembered"
 
 
@@ -73,7 +75,7 @@ class Index:
 
     def forget(self, now_ms: int, scale: float) -> None:
         """Lets go of ids so old that nobody may ask about them any more."""
-        oldest = now_ms - int(ID_MEMORY_S * 1_000 * scale)
+        oldest = now_ms - int(max(ID_MEMORY_S * scale, ID_MEMORY_MIN_S) * 1_000)
         while self._memory_order and born_ms(self._memory_order[0]) < oldest:
             self._memory.pop(self._memory_order.popleft(), None)
 

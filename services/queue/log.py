@@ -31,7 +31,7 @@ class LostLog(Exception):
 
 
 class DamagedBody(Exception):
-    """The octets of a body are not those that were accepted."""
+    """The octets of a body are not those that were accepted, or cannot be read."""
 
 
 class Log:
@@ -147,18 +147,24 @@ class Log:
 
     def read(self, at: Position, crc: int) -> bytes:
         """A body from the frames; DamagedBody when its octets are not those that were accepted."""
-        if at.segment not in self._readers:
-            path = os.path.join(self.path, str(at.segment))
-            self._readers[at.segment] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        body = os.pread(self._readers[at.segment], at.body.octets, at.body.offset)
+        try:
+            if at.segment not in self._readers:
+                path = os.path.join(self.path, str(at.segment))
+                self._readers[at.segment] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            body = os.pread(self._readers[at.segment], at.body.octets, at.body.offset)
+        except OSError as error:
+            raise DamagedBody(f"{self.name.log}/{at.segment}: {error.strerror}") from error
         if len(body) != at.body.octets or zlib.crc32(body) != crc:
             raise DamagedBody(f"{self.name.log}/{at.segment} at {at.body.offset}")
         return body
 
     def read_large(self, name: str) -> bytes:
         """A body from large/; DamagedBody when it is not the one that its name promises."""
-        with open(os.path.join(self.path, "large", name), "rb") as file:
-            body = file.read()
+        try:
+            with open(os.path.join(self.path, "large", name), "rb") as file:
+                body = file.read()
+        except OSError as error:
+            raise DamagedBody(f"{self.name.log}/large/{name}: {error.strerror}") from error
         if hashlib.sha256(body).hexdigest() != name.rpartition("-")[2]:
             raise DamagedBody(f"{self.name.log}/large/{name}")
         return body

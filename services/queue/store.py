@@ -65,7 +65,7 @@ class Store:
         commits = Commits(taken.log, failed)
         ledger = Ledger(taken.log, index, commits, self.rules, self._damaged)
         self.ledgers[name] = ledger
-        self._tasks.append(asyncio.create_task(commits.run()))
+        self._tasks.append(self._process.keep(commits.run()))
         self._process.events.took_log(name, taken.log.name.token, len(index.messages), taken.torn)
         for orphan in set(taken.log.large_names()) - {large for large, users in index.large_users.items() if users}:
             commits.later(lambda orphan=orphan: taken.log.remove_large(orphan))  # type: ignore[misc]

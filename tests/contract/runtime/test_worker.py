@@ -69,7 +69,7 @@ class Replica(work_pb2_grpc.WorkServicer):
 
     @property
     def slots(self) -> int:
-        return sum(message.slots for message in self.heard)
+        return sum(message.slots + message.ended for message in self.heard)
 
     def is_told_of(self, key: str) -> bool:
         return any(key in message.hello.holding for message in self.heard)
