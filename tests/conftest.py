@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,16 @@ def missing(what: str, remedy: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(text)
     pytest.skip(text)
+
+
+@pytest.fixture
+def program() -> Callable[[str], str]:
+    """Finds a program of Debian's package of the same name."""
+
+    def find(name: str) -> str:
+        return shutil.which(name) or missing(name, f"apt-get install {name}")
+
+    return find
 
 
 def free_port() -> int:

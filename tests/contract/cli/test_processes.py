@@ -25,6 +25,7 @@ from cli.topology import BY_NAME, STOP_GROUPS
 from cli.wiring import Launch
 from runtime.clock import SystemChance, SystemClock
 from runtime.config import Address
+from tests.conftest import missing
 
 ONCE = Retry(NoBackoff(), 0)
 
@@ -245,9 +246,7 @@ async def test_what_a_killed_up_left_is_found_and_ended(places: Places) -> None:
 async def redis_port(tmp_path: Path) -> AsyncIterator[int]:
     server = embedded.find_server()
     if server is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Redis server: run make setup")
-        pytest.skip("no Redis server")
+        missing("a Redis server", "run make setup")
     tls = tmp_path / "tls"
     embedded.ensure_users(str(tls), os.geteuid())
     port = Ports(SystemChance()).choose().port

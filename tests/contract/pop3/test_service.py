@@ -3,11 +3,11 @@
 import contextlib
 import os
 import poplib
-import shutil
 import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -239,12 +239,18 @@ def test_a_wrong_environment_is_refused(own_house: House) -> None:
     assert own_house.wait() == 78
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt-get install curl")
-def test_curl_fetches_a_message(house: House) -> None:
+def test_curl_fetches_a_message(house: House, program: Callable[[str], str]) -> None:
     ann = house.account()
     ann.put("a", b"Subject: one\n\n.text\n")
     fetched = subprocess.run(
-        ["curl", "--silent", "--show-error", "--user", f"{ann.name}:{PASSWORD}", f"pop3://127.0.0.1:{house.port}/1"],
+        [
+            program("curl"),
+            "--silent",
+            "--show-error",
+            "--user",
+            f"{ann.name}:{PASSWORD}",
+            f"pop3://127.0.0.1:{house.port}/1",
+        ],
         capture_output=True,
         timeout=TIMEOUT_S,
         check=False,
@@ -252,8 +258,8 @@ def test_curl_fetches_a_message(house: House) -> None:
     assert (fetched.returncode, fetched.stdout, fetched.stderr) == (0, b"Subject: one\r\n\r\n.text\r\n", b"")
 
 
-@pytest.mark.skipif(shutil.which("mpop") is None, reason="needs mpop: apt-get install mpop")
-def test_mpop_moves_messages_into_a_maildir(house: House, tmp_path: Path) -> None:
+def test_mpop_moves_messages_into_a_maildir(house: House, tmp_path: Path, program: Callable[[str], str]) -> None:
+    mpop = program("mpop")
     ann = house.account()
     ann.put("a", b"Subject: one\n\ntext\n")
     for folder in ("tmp", "new", "cur"):
@@ -264,14 +270,14 @@ def test_mpop_moves_messages_into_a_maildir(house: House, tmp_path: Path) -> Non
         "received_header off\n"
     )
     (tmp_path / "rc").chmod(0o600)
-    subprocess.run(["mpop", "-C", str(tmp_path / "rc"), "-q"], timeout=TIMEOUT_S, check=True)
+    subprocess.run([mpop, "-C", str(tmp_path / "rc"), "-q"], timeout=TIMEOUT_S, check=True)
     (fetched,) = (tmp_path / "inbox" / "new").iterdir()
     assert fetched.read_bytes() == b"Subject: one\n\ntext\n"
     assert ann.files() == set()
 
 
-@pytest.mark.skipif(shutil.which("fetchmail") is None, reason="needs fetchmail: apt-get install fetchmail")
-def test_fetchmail_hands_messages_on(house: House, tmp_path: Path) -> None:
+def test_fetchmail_hands_messages_on(house: House, tmp_path: Path, program: Callable[[str], str]) -> None:
+    fetchmail = program("fetchmail")
     ann = house.account()
     ann.put("a", b"Subject: one\n\ntext\n")
     (tmp_path / "rc").write_text(
@@ -281,7 +287,7 @@ def test_fetchmail_hands_messages_on(house: House, tmp_path: Path) -> None:
     (tmp_path / "rc").chmod(0o600)
     subprocess.run(
         [
-            "fetchmail",
+            fetchmail,
             "-f",
             str(tmp_path / "rc"),
             "-i",

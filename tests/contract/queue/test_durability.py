@@ -109,6 +109,8 @@ def test_who_has_lost_the_log_removes_nothing(yard: Yard) -> None:
         log.remove_segment(next(iter(log.segments)))
     with pytest.raises(LostLog):
         log.remove_large(large)
+    with pytest.raises(LostLog):
+        log.remove_empty([log.current])
 
 
 def test_a_spool_is_prepared_durably(tmp_path: Path, disk: RecordingDisk) -> None:
