@@ -12,17 +12,27 @@ MessageId = NewType("MessageId", str)
 
 _TEXT = re.compile(r"[0-7][0-9a-v]{24}[048cgkos]\Z")
 CHANCE_BYTES = 10
+OCTETS = 6 + CHANCE_BYTES
 
 
 def make_id(unix_ms: int, chance: bytes) -> MessageId:
     """The id born at `unix_ms`; `chance` is CHANCE_BYTES random bytes."""
-    raw = unix_ms.to_bytes(6, "big") + chance
-    return MessageId(base64.b32hexencode(raw).decode("ascii").rstrip("=").lower())
+    return from_octets(unix_ms.to_bytes(6, "big") + chance)
 
 
 def parse_id(text: str) -> MessageId | None:
     """The id that `text` writes, or None when it writes none."""
     return MessageId(text) if _TEXT.match(text) else None
+
+
+def to_octets(message: MessageId) -> bytes:
+    """The id's 128 bits; they sort as its text does."""
+    return (int(message, 32) >> 2).to_bytes(OCTETS, "big")  # 26 characters are 130 bits
+
+
+def from_octets(raw: bytes) -> MessageId:
+    """The id of these 128 bits."""
+    return MessageId(base64.b32hexencode(raw).decode("ascii").rstrip("=").lower())
 
 
 def born_ms(message: MessageId) -> int:
