@@ -13,6 +13,9 @@ RECIPIENTS_MAX = 1_000
 # RFC 3461 4.4: an envelope id has at most 100 characters.
 ENVID_MAX_OCTETS = 100
 
+# RFC 3461 4.2: an original recipient has at most 500 characters, its type and its encoding included.
+ORCPT_MAX_OCTETS = 500
+
 # RFC 5321 4.5.3.1.4: 512 octets, more with extensions. 2 KiB carries every parameter we announce.
 COMMAND_LINE_MAX_OCTETS = 2 * KIB
 

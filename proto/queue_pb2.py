@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/queue.proto\x12\x07seapost\"\\\n\x0c\x45nqueueBatch\x12(\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\x13.seapost.Submission\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.seapost.BodyChunk\"\x81\x01\n\nSubmission\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0b\n\x03uid\x18\x07 \x01(\r\x12\r\n\x05\x65nvid\x18\x08 \x01(\t\"%\n\tBodyChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"W\n\x0c\x45nqueueReply\x12\x15\n\raccepting_log\x18\x01 \x01(\t\x12\"\n\x08receipts\x18\x02 \x03(\x0b\x32\x10.seapost.Receipt\x12\x0c\n\x04logs\x18\x03 \x03(\t\"\x7f\n\x07Receipt\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.seapost.Receipt.Status\x12\x0c\n\x04text\x18\x03 \x01(\t\"1\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\")\n\x0eResolveRequest\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"q\n\x0cResolveReply\x12,\n\x06\x61nswer\x18\x01 \x01(\x0e\x32\x1c.seapost.ResolveReply.Answer\"3\n\x06\x41nswer\x12\r\n\tNOT_OWNER\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x32\x7f\n\x05Queue\x12;\n\x07\x45nqueue\x12\x15.seapost.EnqueueBatch\x1a\x15.seapost.EnqueueReply(\x01\x30\x01\x12\x39\n\x07Resolve\x12\x17.seapost.ResolveRequest\x1a\x15.seapost.ResolveReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/queue.proto\x12\x07seapost\"\\\n\x0c\x45nqueueBatch\x12(\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\x13.seapost.Submission\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.seapost.BodyChunk\"\xad\x01\n\nSubmission\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0b\n\x03uid\x18\x07 \x01(\r\x12\r\n\x05\x65nvid\x18\x08 \x01(\t\x12\x0b\n\x03ret\x18\t \x01(\t\x12\x0e\n\x06notify\x18\n \x03(\r\x12\r\n\x05orcpt\x18\x0b \x03(\t\"%\n\tBodyChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"W\n\x0c\x45nqueueReply\x12\x15\n\raccepting_log\x18\x01 \x01(\t\x12\"\n\x08receipts\x18\x02 \x03(\x0b\x32\x10.seapost.Receipt\x12\x0c\n\x04logs\x18\x03 \x03(\t\"\x7f\n\x07Receipt\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.seapost.Receipt.Status\x12\x0c\n\x04text\x18\x03 \x01(\t\"1\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\")\n\x0eResolveRequest\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"q\n\x0cResolveReply\x12,\n\x06\x61nswer\x18\x01 \x01(\x0e\x32\x1c.seapost.ResolveReply.Answer\"3\n\x06\x41nswer\x12\r\n\tNOT_OWNER\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x32\x7f\n\x05Queue\x12;\n\x07\x45nqueue\x12\x15.seapost.EnqueueBatch\x1a\x15.seapost.EnqueueReply(\x01\x30\x01\x12\x39\n\x07Resolve\x12\x17.seapost.ResolveRequest\x1a\x15.seapost.ResolveReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENQUEUEBATCH']._serialized_start=30
   _globals['_ENQUEUEBATCH']._serialized_end=122
   _globals['_SUBMISSION']._serialized_start=125
-  _globals['_SUBMISSION']._serialized_end=254
-  _globals['_BODYCHUNK']._serialized_start=256
-  _globals['_BODYCHUNK']._serialized_end=293
-  _globals['_ENQUEUEREPLY']._serialized_start=295
-  _globals['_ENQUEUEREPLY']._serialized_end=382
-  _globals['_RECEIPT']._serialized_start=384
-  _globals['_RECEIPT']._serialized_end=511
-  _globals['_RECEIPT_STATUS']._serialized_start=462
-  _globals['_RECEIPT_STATUS']._serialized_end=511
-  _globals['_RESOLVEREQUEST']._serialized_start=513
-  _globals['_RESOLVEREQUEST']._serialized_end=554
-  _globals['_RESOLVEREPLY']._serialized_start=556
-  _globals['_RESOLVEREPLY']._serialized_end=669
-  _globals['_RESOLVEREPLY_ANSWER']._serialized_start=618
-  _globals['_RESOLVEREPLY_ANSWER']._serialized_end=669
-  _globals['_QUEUE']._serialized_start=671
-  _globals['_QUEUE']._serialized_end=798
+  _globals['_SUBMISSION']._serialized_end=298
+  _globals['_BODYCHUNK']._serialized_start=300
+  _globals['_BODYCHUNK']._serialized_end=337
+  _globals['_ENQUEUEREPLY']._serialized_start=339
+  _globals['_ENQUEUEREPLY']._serialized_end=426
+  _globals['_RECEIPT']._serialized_start=428
+  _globals['_RECEIPT']._serialized_end=555
+  _globals['_RECEIPT_STATUS']._serialized_start=506
+  _globals['_RECEIPT_STATUS']._serialized_end=555
+  _globals['_RESOLVEREQUEST']._serialized_start=557
+  _globals['_RESOLVEREQUEST']._serialized_end=598
+  _globals['_RESOLVEREPLY']._serialized_start=600
+  _globals['_RESOLVEREPLY']._serialized_end=713
+  _globals['_RESOLVEREPLY_ANSWER']._serialized_start=662
+  _globals['_RESOLVEREPLY_ANSWER']._serialized_end=713
+  _globals['_QUEUE']._serialized_start=715
+  _globals['_QUEUE']._serialized_end=842
 # @@protoc_insertion_point(module_scope)

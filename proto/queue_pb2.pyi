@@ -63,6 +63,9 @@ class Submission(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     ENVID_FIELD_NUMBER: _builtins.int
+    RET_FIELD_NUMBER: _builtins.int
+    NOTIFY_FIELD_NUMBER: _builtins.int
+    ORCPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """mail/ids.py; chosen by the producer, once, however often it asks"""
     log: _builtins.str
@@ -77,8 +80,18 @@ class Submission(_message.Message):
     """who handed it in, for `info msg`: the submitting user, or the front's own uid"""
     envid: _builtins.str
     """DSN ENVID, verbatim; "" if none"""
+    ret: _builtins.str
+    """DSN RET: FULL or HDRS; "" if none"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def notify(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """DSN NOTIFY of each recipient (mail/dsn.py), or none at all"""
+
+    @_builtins.property
+    def orcpt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """DSN ORCPT of each recipient, verbatim, "" if it has none; or none at all"""
+
     def __init__(
         self,
         *,
@@ -90,10 +103,13 @@ class Submission(_message.Message):
         size: _builtins.int = ...,
         uid: _builtins.int = ...,
         envid: _builtins.str = ...,
+        ret: _builtins.str = ...,
+        notify: _abc.Iterable[_builtins.int] | None = ...,
+        orcpt: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envid", b"envid", "id", b"id", "log", b"log", "recipients", b"recipients", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envid", b"envid", "id", b"id", "log", b"log", "notify", b"notify", "orcpt", b"orcpt", "recipients", b"recipients", "ret", b"ret", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -167,6 +167,8 @@ class Delivery(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    ENVID_FIELD_NUMBER: _builtins.int
+    RET_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """"<log>/<id>/<attempt>/<first recipient>" """
     log: _builtins.str
@@ -180,6 +182,9 @@ class Delivery(_message.Message):
     size: _builtins.int
     number: _builtins.int
     """qmail's delivery number, for events"""
+    envid: _builtins.str
+    """DSN ENVID and RET, to be passed on; "" if none"""
+    ret: _builtins.str
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recipient]: ...
     def __init__(
@@ -194,10 +199,12 @@ class Delivery(_message.Message):
         body: _builtins.bytes = ...,
         size: _builtins.int = ...,
         number: _builtins.int = ...,
+        envid: _builtins.str = ...,
+        ret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "body", b"body", "id", b"id", "key", b"key", "log", b"log", "number", b"number", "recipients", b"recipients", "sender", b"sender", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "body", b"body", "envid", b"envid", "id", b"id", "key", b"key", "log", b"log", "number", b"number", "recipients", b"recipients", "ret", b"ret", "sender", b"sender", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,10 +217,15 @@ class Recipient(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    NOTIFY_FIELD_NUMBER: _builtins.int
+    ORCPT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """position in the envelope: part of the Maildir name"""
     address: _builtins.str
     """as rewritten by control/locals and control/virtualdomains"""
+    notify: _builtins.int
+    """DSN NOTIFY (mail/dsn.py) and ORCPT, to be passed on"""
+    orcpt: _builtins.str
     @_builtins.property
     def done(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """.qmail instructions of an earlier attempt that need no repeating"""
@@ -224,10 +236,12 @@ class Recipient(_message.Message):
         index: _builtins.int = ...,
         address: _builtins.str = ...,
         done: _abc.Iterable[_builtins.int] | None = ...,
+        notify: _builtins.int = ...,
+        orcpt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "done", b"done", "index", b"index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "done", b"done", "index", b"index", "notify", b"notify", "orcpt", b"orcpt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,6 +300,7 @@ class Outcome(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     FORWARDS_FIELD_NUMBER: _builtins.int
     POSSIBLE_DUPLICATE_FIELD_NUMBER: _builtins.int
+    RELAYED_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     id: _builtins.str
     recipient: _builtins.int
@@ -294,6 +309,8 @@ class Outcome(_message.Message):
     """qmail's report text, lines ended by \\n, escaped only when shown"""
     possible_duplicate: _builtins.bool
     """window W3: the message was sent and the answer was not learned"""
+    relayed: _builtins.bool
+    """taken by a server that does not report deliveries"""
     @_builtins.property
     def done(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """instructions finished so far"""
@@ -311,10 +328,11 @@ class Outcome(_message.Message):
         done: _abc.Iterable[_builtins.int] | None = ...,
         forwards: _abc.Iterable[Global___Forward] | None = ...,
         possible_duplicate: _builtins.bool = ...,
+        relayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "forwards", b"forwards", "id", b"id", "key", b"key", "kind", b"kind", "possible_duplicate", b"possible_duplicate", "recipient", b"recipient", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "forwards", b"forwards", "id", b"id", "key", b"key", "kind", b"kind", "possible_duplicate", b"possible_duplicate", "recipient", b"recipient", "relayed", b"relayed", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
