@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from mail.dsn import Wish
 from mail.ids import MessageId
 from mail.limits import BODY_CHUNK_OCTETS
 from proto import queue_pb2, queue_pb2_grpc
@@ -43,7 +44,10 @@ NOT_QUEUED = "451 4.3.0 message was not queued, please try again"
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A message with its envelope. `body` has LF line ends and our Received line on top."""
+    """A message with its envelope. `body` has LF line ends and our Received line on top.
+
+    `wishes` has one for each recipient, or none at all; `envid` and `ret` are "" when not given (mail/dsn.py).
+    """
 
     id: MessageId
     sender: str
@@ -51,6 +55,8 @@ class Submission:
     body: bytes
     uid: int
     envid: str = ""
+    ret: str = ""
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -239,6 +245,9 @@ def _batches(waiting: list[tuple[Submission, str]]) -> list[queue_pb2.EnqueueBat
                 size=len(submission.body),
                 uid=submission.uid,
                 envid=submission.envid,
+                ret=submission.ret,
+                notify=[wish.notify for wish in submission.wishes],
+                orcpt=[wish.orcpt for wish in submission.wishes],
             )
         )
         for start in range(BODY_CHUNK_OCTETS, len(submission.body), BODY_CHUNK_OCTETS):

@@ -1,14 +1,16 @@
 """The arguments of MAIL and RCPT (RFC 5321 4.1.2), exactly. Pure: text in, an address and parameters or a refusal out.
 
 Two expressions read what nearly every client sends; everything else goes through the parser below them, which is the
-grammar. Both must say the same: tests hold them against each other. No address leaves here with a control character,
-a line end or a byte beyond ASCII in it.
+grammar. Both must say the same: tests hold them against each other. No address and no parameter leaves here with a
+control character, a line end or a byte beyond ASCII in it, nor with one encoded.
 """
 
 import ipaddress
 import re
 from dataclasses import dataclass
 
+from mail import dsn
+from mail.dsn import NO_WISH, Wish
 from mail.limits import ADDRESS_MAX_OCTETS
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -30,21 +32,37 @@ _ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?\Z")
 _DOMAIN_MAX_OCTETS = 255  # RFC 5321 4.5.3.1.2. The 64 of a local part are not held: VERP exceeds them.
 
-_SYNTAX_MAIL = "501 5.5.4 syntax: MAIL FROM:<address> [SIZE=n] [BODY=7BIT|8BITMIME]"
-_SYNTAX_RCPT = "501 5.5.4 syntax: RCPT TO:<address>"
+_SYNTAX_MAIL = "501 5.5.4 syntax: MAIL FROM:<address> [SIZE=n] [BODY=7BIT|8BITMIME] [RET=FULL|HDRS] [ENVID=xtext]"
+_SYNTAX_RCPT = "501 5.5.4 syntax: RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;xtext]"
 _BAD_SENDER = "553 5.1.7 sorry, that is not an address"
 _BAD_RECIPIENT = "553 5.1.3 sorry, that is not an address"
 _NOT_ASCII = "553 5.6.7 sorry, addresses beyond ASCII are not taken here"
 _UNKNOWN = "555 5.5.4 sorry, a parameter is not known here"
 _REPEATED = "501 5.5.4 a parameter was given twice"
+_BAD_BODY = "501 5.5.4 BODY is 7BIT or 8BITMIME"
+_BAD_SIZE = "501 5.5.4 SIZE is a number of octets"
+_BAD_RET = "501 5.5.4 RET is FULL or HDRS"
+_BAD_ENVID = "501 5.5.4 ENVID is xtext of printable characters, at most 100 of them"
+_BAD_NOTIFY = "501 5.5.4 NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY with commas between"
+_BAD_ORCPT = "501 5.5.4 ORCPT is an address type, a semicolon and xtext of printable characters, at most 500"
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What MAIL said: the address ("" is the null sender) and the declared size (0 when none)."""
+    """What MAIL said: the address ("" is the null sender), the declared size (0 when none), RET and ENVID verbatim."""
 
     address: str
     size: int = 0
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What RCPT said: the address, and NOTIFY and ORCPT."""
+
+    address: str
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +73,18 @@ class Refused:
 
 
 def mail(argument: str) -> Sender | Refused:
-    """The argument of MAIL (RFC 5321 4.1.1.2, RFC 1870, RFC 6152)."""
+    """The argument of MAIL (RFC 5321 4.1.1.2, RFC 1870, RFC 6152, RFC 3461)."""
     found = _MAIL.match(argument)
     if found and len(found[1]) <= _DOMAIN_MAX_OCTETS:
         return Sender(found[1], int(found[2] or 0))
     return mail_in_full(argument)
 
 
-def rcpt(argument: str) -> str | Refused:
-    """The argument of RCPT (RFC 5321 4.1.1.3): the address, quotes removed; `postmaster` may stand alone."""
+def rcpt(argument: str) -> Recipient | Refused:
+    """The argument of RCPT (RFC 5321 4.1.1.3, RFC 3461): quotes are removed; `postmaster` may stand alone."""
     found = _RCPT.match(argument)
     if found and len(found[1]) <= _DOMAIN_MAX_OCTETS:
-        return found[1]
+        return Recipient(found[1])
     return rcpt_in_full(argument)
 
 
@@ -82,15 +100,22 @@ def mail_in_full(argument: str) -> Sender | Refused:
     address = "" if path == "" else _mailbox(path)
     if address is None:
         return Refused(_NOT_ASCII if not path.isascii() else _BAD_SENDER)
-    if parameters.pop("BODY", "7BIT").upper() not in ("7BIT", "8BITMIME"):
-        return Refused("501 5.5.4 BODY is 7BIT or 8BITMIME")
-    size = parameters.pop("SIZE", "0")
+    body, size = parameters.pop("BODY", "7BIT").upper(), parameters.pop("SIZE", "0")
+    ret, envid = parameters.pop("RET", None), parameters.pop("ENVID", None)
+    if parameters:
+        return Refused(_UNKNOWN)
+    if body not in ("7BIT", "8BITMIME"):
+        return Refused(_BAD_BODY)
     if not (size.isascii() and size.isdigit() and len(size) <= 20):
-        return Refused("501 5.5.4 SIZE is a number of octets")
-    return Refused(_UNKNOWN) if parameters else Sender(address, int(size))
+        return Refused(_BAD_SIZE)
+    if ret is not None and ret.upper() not in (dsn.FULL, dsn.HDRS):
+        return Refused(_BAD_RET)
+    if envid is not None and not dsn.is_envid(envid):
+        return Refused(_BAD_ENVID)
+    return Sender(address, int(size), (ret or "").upper(), envid or "")
 
 
-def rcpt_in_full(argument: str) -> str | Refused:
+def rcpt_in_full(argument: str) -> Recipient | Refused:
     """`rcpt` without its shortcut."""
     split = _after_keyword(argument, "TO:")
     if split is None:
@@ -104,7 +129,23 @@ def rcpt_in_full(argument: str) -> str | Refused:
     address = path if path.lower() == "postmaster" else _mailbox(path)
     if address is None:
         return Refused(_NOT_ASCII if not path.isascii() else _BAD_RECIPIENT)
-    return Refused(_UNKNOWN) if parameters else address
+    wish = _wish(parameters)
+    return wish if isinstance(wish, Refused) else Recipient(address, wish)
+
+
+def _wish(parameters: dict[str, str]) -> Wish | Refused:
+    """NOTIFY and ORCPT (RFC 3461 4.1, 4.2); nothing else may be said of a recipient."""
+    if not parameters:
+        return NO_WISH
+    said, orcpt = parameters.pop("NOTIFY", None), parameters.pop("ORCPT", None)
+    notify = 0 if said is None else dsn.parse_notify(said)
+    if parameters:
+        return Refused(_UNKNOWN)
+    if notify is None:
+        return Refused(_BAD_NOTIFY)
+    if orcpt is not None and not dsn.is_orcpt(orcpt):
+        return Refused(_BAD_ORCPT)
+    return Wish(notify, orcpt or "")
 
 
 def _after_keyword(argument: str, keyword: str) -> tuple[str, str] | None:

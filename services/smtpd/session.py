@@ -7,6 +7,9 @@ policy.py, what is grammatical grammar.py; nothing here says 250 to a message be
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiosmtpd import smtp
+
+from mail.dsn import NO_WISH, Wish
 from mail.header import received_from_network
 from mail.limits import COMMAND_LINE_MAX_OCTETS, RECIPIENTS_MAX
 from runtime import faults
@@ -34,12 +37,30 @@ _NOT_SMTP = "554 5.5.0 this is an SMTP server"
 _FOREIGN = (b"GET ", b"POST ", b"PUT ", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"SSH-", b"\x16\x03")
 
 
+class Envelope(smtp.Envelope):
+    """aiosmtpd's envelope, and what the sender wishes to be told (RFC 3461)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ret = self.envid = ""
+        self.wishes: list[Wish] = []
+
+    def wishes_or_none(self) -> tuple[Wish, ...]:
+        """A wish for each recipient; none at all when nobody wished for anything, which is nearly always."""
+        return tuple(self.wishes) if any(wish != NO_WISH for wish in self.wishes) else ()
+
+
 class Session(Connection):
     """One SMTP conversation. Made by the server for each connection; lives until `_speak` returns."""
+
+    envelope: Envelope | None
 
     async def _speak(self) -> None:
         if await self._greet():
             await self._converse()
+
+    def _create_envelope(self) -> Envelope:
+        return Envelope()
 
     async def _greet(self) -> bool:
         assert self.transport is not None
@@ -107,7 +128,7 @@ class Session(Connection):
         if self._introduce(hostname, extended=True):
             self._replies.append(
                 f"250-{self._rules.greeting}\r\n250-PIPELINING\r\n250-8BITMIME\r\n"
-                f"250-SIZE {self._client.limit}\r\n250 ENHANCEDSTATUSCODES\r\n".encode()
+                f"250-SIZE {self._client.limit}\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n".encode()
             )
 
     def _introduce(self, hostname: str, extended: bool) -> bool:
@@ -136,6 +157,7 @@ class Session(Connection):
         if refusal is not None:
             return self._refuse(refusal, sender.address)
         self.envelope.mail_from = sender.address
+        self.envelope.ret, self.envelope.envid = sender.ret, sender.envid
         self._replies.append(_OK_SENDER)
         return None
 
@@ -147,7 +169,7 @@ class Session(Connection):
         if isinstance(found, grammar.Refused):
             return self._refuse(found.reply, arg or "")
         sender, taken = self.envelope.mail_from, len(self.envelope.rcpt_tos)
-        recipient = policy.addressed(self._rules, self._client, found, self._our_ip)
+        recipient = policy.addressed(self._rules, self._client, found.address, self._our_ip)
         refusal = policy.refuse_recipient(self._rules, self._client, sender, recipient, taken)
         if refusal is None:
             keeper = self._office.keeper
@@ -156,6 +178,7 @@ class Session(Connection):
         if refusal is not None:
             return self._refuse(refusal, recipient)
         self.envelope.rcpt_tos.append(recipient)
+        self.envelope.wishes.append(found.wish)
         self._replies.append(_OK_RECIPIENT)
         return None
 
@@ -240,7 +263,16 @@ class Session(Connection):
         content = body.whole(received.encode("ascii"))
         if body.fault is not None:
             return self._refuse(body.fault, envelope.mail_from)
-        submission = Submission(message, envelope.mail_from, tuple(envelope.rcpt_tos), content, office.uid)
+        submission = Submission(
+            id=message,
+            sender=envelope.mail_from,
+            recipients=tuple(envelope.rcpt_tos),
+            body=content,
+            uid=office.uid,
+            envid=envelope.envid,
+            ret=envelope.ret,
+            wishes=envelope.wishes_or_none(),
+        )
         self._past_dot = True
         faults.point(faults.Point.SMTPD_BEFORE_ENQUEUE)  # a crash here: no reply, nothing queued, the client asks again
         refusal = await self._while_busy(office.queue.submit(submission))

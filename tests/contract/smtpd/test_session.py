@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mail.dsn import DELAY, NO_WISH, SUCCESS, Wish
 from tests.harness.smtp_office import ENVELOPE, GOOD, OPENING, RELAY, DictQueue, peer, reach_data, running
 
 # -- the end of a message ----------------------------------------------------------------------------------------------
@@ -62,6 +63,42 @@ async def test_what_was_said_before_half_closing_is_answered(tmp_path: Path) -> 
         client.writer.write_eof()
         assert [reply[:3] for reply in await client.rest()] == ["250", "221"]
         assert len(server.queue.messages) == 1
+
+
+# -- what the sender wishes to be told (RFC 3461) ----------------------------------------------------------------------
+
+
+async def test_dsn_is_announced_and_reaches_the_queue_as_it_was_written(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client = await peer(server, greet=False)
+        await client.reply()
+        assert "250-DSN\n" in await client.ask(OPENING)
+        assert await client.ask(b"MAIL FROM:<a@b.example> RET=hdrs ENVID=QQ+3D1\r\n") == "250 2.1.0 ok"
+        asked = b"RCPT TO:<joe@mail.example.test> NOTIFY=success,delay ORCPT=rfc822;Joe+2BBlow@old.example\r\n"
+        assert await client.ask(asked) == "250 2.1.5 ok"
+        assert await client.ask(b"RCPT TO:<jim@mail.example.test>\r\n") == "250 2.1.5 ok"
+        await client.ask(b"DATA\r\n")
+        await client.ask(GOOD)
+        (message,) = server.queue.messages
+        assert (message.ret, message.envid) == ("HDRS", "QQ+3D1")
+        assert message.wishes == (Wish(SUCCESS | DELAY, "rfc822;Joe+2BBlow@old.example"), NO_WISH)
+
+
+async def test_wishes_end_with_their_transaction_and_a_refused_recipient_has_none(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client = await peer(server)
+        await client.ask(b"MAIL FROM:<a@b.example> RET=FULL ENVID=1\r\n")
+        await client.ask(b"RCPT TO:<joe@mail.example.test> NOTIFY=NEVER\r\n")
+        await client.ask(b"RSET\r\n")
+        await client.ask(b"MAIL FROM:<a@b.example>\r\n")
+        assert (await client.ask(b"RCPT TO:<nobody@mail.example.test> NOTIFY=NEVER\r\n"))[:3] == "550"
+        assert (await client.ask(b"RCPT TO:<jim@mail.example.test> NOTIFY=SOMETIMES\r\n"))[:9] == "501 5.5.4"
+        await client.ask(b"RCPT TO:<joe@mail.example.test>\r\n")
+        await client.ask(b"DATA\r\n")
+        await client.ask(GOOD)
+        (message,) = server.queue.messages
+        assert (message.ret, message.envid, message.wishes) == ("", "", ())
+        assert message.recipients == ("joe@mail.example.test",)
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------

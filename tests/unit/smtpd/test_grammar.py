@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mail import dsn
+from mail.dsn import DELAY, FAILURE, NEVER, SUCCESS, Wish
 from services.smtpd import grammar
-from services.smtpd.grammar import Refused, Sender
+from services.smtpd.grammar import Recipient, Refused, Sender
 
 LONG_LOCAL = "x" * 641
 
@@ -34,6 +36,11 @@ SENDERS = [
     ("FROM:<a!b!c@x.example>", Sender("a!b!c@x.example")),
     ("FROM:<a%b@x.example>", Sender("a%b@x.example")),
     ('FROM:<"() { :;}; cmd"@x.example>', Sender("() { :;}; cmd@x.example")),
+    # RFC 3461 4.3, 4.4
+    ("FROM:<a@b.example> RET=FULL", Sender("a@b.example", 0, "FULL")),
+    ("FROM:<> ret=hdrs envid=QQ314159", Sender("", 0, "HDRS", "QQ314159")),
+    ("FROM:<a@b.example> ENVID=a+2Bb+3Dc+20d+7E SIZE=7", Sender("a@b.example", 7, "", "a+2Bb+3Dc+20d+7E")),
+    (f"FROM:<a@b.example> ENVID={'x' * 100}", Sender("a@b.example", 0, "", "x" * 100)),
 ]
 
 BAD_SENDERS = [
@@ -82,8 +89,26 @@ BAD_SENDERS = [
     ("FROM:<a@b.example> SMTPUTF8", "555 5.5.4"),
     ("FROM:<a@b.example> AUTH=<>", "555 5.5.4"),
     ("FROM:<a@b.example> AUTH=a+0Ab", "555 5.5.4"),
-    ("FROM:<a@b.example> ENVID=x+0Ay", "555 5.5.4"),
-    ("FROM:<a@b.example> RET=FULL", "555 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+0Ay", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+0D+0Ay", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+00", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+7F", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+E4", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+2b", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=x+2", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=a=b", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=ä", "501 5.5.4"),
+    (f"FROM:<a@b.example> ENVID={'x' * 101}", "501 5.5.4"),
+    (f"FROM:<a@b.example> ENVID={'x' * 65_536}", "501 5.5.4"),
+    ("FROM:<a@b.example> ENVID=1 ENVID=1", "501 5.5.4"),
+    ("FROM:<a@b.example> RET=FULL RET=HDRS", "501 5.5.4"),
+    ("FROM:<a@b.example> RET=BODY", "501 5.5.4"),
+    ("FROM:<a@b.example> RET=FULL,HDRS", "501 5.5.4"),
+    ("FROM:<a@b.example> RET", "501 5.5.4"),
+    ("FROM:<a@b.example> NOTIFY=NEVER", "555 5.5.4"),
     ("FROM:<a@b.example> SIZE=1 SIZE=1", "501 5.5.4"),
     ("FROM:<a@b.example> SIZE", "501 5.5.4"),
     ("FROM:<a@b.example> SIZE=", "501 5.5.4"),
@@ -99,12 +124,24 @@ BAD_SENDERS = [
 ]
 
 RECIPIENTS = [
-    ("TO:<a@b.example>", "a@b.example"),
-    ("to: <a@b.example>", "a@b.example"),
-    ("TO:<Postmaster>", "Postmaster"),
-    ("TO:<@relay.example:a@b.example>", "a@b.example"),
-    ('TO:<"a@b.example"@c.example>', "a@b.example@c.example"),
-    ('TO:<"a"@c.example>', "a@c.example"),
+    ("TO:<a@b.example>", Recipient("a@b.example")),
+    ("to: <a@b.example>", Recipient("a@b.example")),
+    ("TO:<Postmaster>", Recipient("Postmaster")),
+    ("TO:<@relay.example:a@b.example>", Recipient("a@b.example")),
+    ('TO:<"a@b.example"@c.example>', Recipient("a@b.example@c.example")),
+    ('TO:<"a"@c.example>', Recipient("a@c.example")),
+    # RFC 3461 4.1, 4.2
+    ("TO:<a@b.example> NOTIFY=NEVER", Recipient("a@b.example", Wish(NEVER))),
+    ("TO:<a@b.example> notify=success", Recipient("a@b.example", Wish(SUCCESS))),
+    ("TO:<a@b.example> NOTIFY=FAILURE,DELAY", Recipient("a@b.example", Wish(FAILURE | DELAY))),
+    ("TO:<a@b.example> NOTIFY=DELAY,SUCCESS,FAILURE", Recipient("a@b.example", Wish(SUCCESS | FAILURE | DELAY))),
+    (
+        "TO:<a@b.example> ORCPT=rfc822;Bob@Ivory.EXAMPLE NOTIFY=SUCCESS",
+        Recipient("a@b.example", Wish(SUCCESS, "rfc822;Bob@Ivory.EXAMPLE")),
+    ),
+    ("TO:<Postmaster> ORCPT=rfc822;a+20b+40c", Recipient("Postmaster", Wish(0, "rfc822;a+20b+40c"))),
+    (r"TO:<a@b.example> ORCPT=utf-8;j\x{F6}rg@x", Recipient("a@b.example", Wish(0, r"utf-8;j\x{F6}rg@x"))),
+    (f"TO:<a@b.example> ORCPT=x;{'y' * 498}", Recipient("a@b.example", Wish(0, f"x;{'y' * 498}"))),
 ]
 
 BAD_RECIPIENTS = [
@@ -112,8 +149,29 @@ BAD_RECIPIENTS = [
     ("TO:a@b.example", "501 5.5.4"),
     ("FROM:<a@b.example>", "501 5.5.4"),
     ("TO:<a>", "553 5.1.3"),
-    ("TO:<a@b.example> ORCPT=rfc822;a+0A@b", "555 5.5.4"),
-    ("TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4"),
+    # an encoded line end is the first half of CVE-2020-28026
+    ("TO:<a@b.example> ORCPT=rfc822;a+0A@b", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc822;a+0D+0AX-Header:+20b", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc822;a+00b", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc822;", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=;a@b.example", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=a@b.example", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc+38;a@b.example", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc822;a+4g", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=rfc822;a\tb", "501 5.5.4"),
+    (f"TO:<a@b.example> ORCPT=x;{'y' * 499}", "501 5.5.4"),
+    (f"TO:<a@b.example> ORCPT=x;{'y' * 65_536}", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT=x;y ORCPT=x;y", "501 5.5.4"),
+    ("TO:<a@b.example> ORCPT", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=NEVER,FAILURE", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=SUCCESS,SUCCESS", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=SUCCESS,", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=,", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=ALWAYS", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY", "501 5.5.4"),
+    ("TO:<a@b.example> NOTIFY=NEVER NOTIFY=NEVER", "501 5.5.4"),
+    ("TO:<a@b.example> RET=FULL", "555 5.5.4"),
     ("TO:<grün@b.example>", "553 5.6.7"),
 ]
 
@@ -131,7 +189,7 @@ def test_mail_refuses(argument: str, reply: str) -> None:
 
 
 @pytest.mark.parametrize(("argument", "expected"), RECIPIENTS)
-def test_rcpt_takes(argument: str, expected: str) -> None:
+def test_rcpt_takes(argument: str, expected: Recipient) -> None:
     assert grammar.rcpt(argument) == expected
 
 
@@ -157,7 +215,19 @@ def test_the_shortcuts_say_what_the_grammar_says_of_anything(text: str, keyword:
 @given(st.text(max_size=60))
 def test_no_address_holds_a_control_character_or_a_byte_beyond_ascii(text: str) -> None:
     for taken in (grammar.mail(f"FROM:<{text}>"), grammar.rcpt(f"TO:<{text}>")):
-        address = taken.address if isinstance(taken, Sender) else taken
-        if isinstance(address, str):
-            assert address.isascii()
-            assert address.isprintable() or address == ""
+        if not isinstance(taken, Refused):
+            assert taken.address.isascii()
+            assert taken.address.isprintable() or taken.address == ""
+
+
+@given(st.text(alphabet="+0123456789ABCDEFabcdefxyz;=@ \r\n\0é", max_size=30) | st.text(max_size=30))
+def test_no_parameter_decodes_to_a_line_end(text: str) -> None:
+    sender = grammar.mail(f"FROM:<a@b.example> ENVID={text}")
+    recipient = grammar.rcpt(f"TO:<a@b.example> ORCPT=rfc822;{text}")
+    said = [sender.envid] if isinstance(sender, Sender) else []
+    said += [recipient.wish.orcpt] if isinstance(recipient, Recipient) else []
+    for one in said:
+        assert one.isascii()
+        assert one.isprintable()
+        assert dsn.decode_xtext(one).isascii()
+        assert dsn.decode_xtext(one).isprintable()
