@@ -16,6 +16,9 @@ class SetClock:
     def wall_ms(self) -> int:
         return int(self.now_s * 1_000)
 
+    def steady_ms(self) -> int:
+        return self.wall_ms()
+
     def monotonic(self) -> float:
         return self.now_s
 
