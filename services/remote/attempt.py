@@ -120,7 +120,7 @@ class Attempts:
         relay = routes.relay(self._said.smtproutes, domain)
         found = await (self._world.directory.relay(relay) if relay else self._world.directory.exchangers(domain))
         if not isinstance(found, tuple):
-            return results + _all(good, found)
+            return results + _all(good, found, unreachable=isinstance(found, Deferred))
         for start in range(0, len(good), _RECIPIENTS_PER_TRANSACTION):
             group = good[start : start + _RECIPIENTS_PER_TRANSACTION]
             results.extend(await self._to_hosts(delivery, found, group))
@@ -135,7 +135,7 @@ class Attempts:
             return _all(targets, report.queue_is_gone())
         fresh = await self._connect(hosts)
         if isinstance(fresh, Deferred):
-            return _all(targets, fresh)
+            return _all(targets, fresh, unreachable=True)
         return await self._transact(fresh, delivery, targets) or _all(targets, report.died(fresh.exchanger.ip))
 
     def _idle(self, hosts: tuple[Exchanger, ...]) -> Session | None:
@@ -214,8 +214,8 @@ def _settings(said: RemoteControls, clock: Clock) -> Settings:
     return Settings(clock, said.helohost, said.timeoutconnect_s, said.timeoutremote_s, opportunistic_tls())
 
 
-def _all(targets: Iterable[Target], outcome: Outcome) -> list[Result]:
-    return [Result(target.index, outcome) for target in targets]
+def _all(targets: Iterable[Target], outcome: Outcome, unreachable: bool = False) -> list[Result]:
+    return [Result(target.index, outcome, unreachable=unreachable) for target in targets]
 
 
 def _asking(queue: Queue, delivery: Delivery) -> Callable[[], bool]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mail import address
+from mail import address, dsn
+from mail.dsn import Wish
 from services.remote import body
 from services.remote.reply import Reply, ReplyReader, Violation
 
@@ -44,13 +45,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One transaction: sender, recipients and what MAIL says about the message."""
+    """One transaction: sender, recipients, what MAIL says about the message, and what the sender wishes to be told.
+
+    `wishes` has one for each recipient, or none at all; `envid` and `ret` are "" when not given (RFC 3461).
+    """
 
     sender: str
     recipients: tuple[str, ...]
     size: int
     has_8bit: bool
     has_8bit_header: bool = False
+    envid: str = ""
+    ret: str = ""
+    wishes: tuple[Wish, ...] = ()
 
     def needs_smtputf8(self) -> bool:
         """Whether an address cannot be written in ASCII (RFC 6531 3.4)."""
@@ -181,12 +188,13 @@ class Client:
         self._command(Stage.EHLO, f"EHLO {self._helo}")
 
     def begin(self, envelope: Envelope) -> None:
-        """Starts a transaction; raises ValueError for a path that cannot stand in a command."""
+        """Starts a transaction; raises ValueError for what cannot stand in a command."""
         sender, *recipients = [_path(one) for one in (envelope.sender, *envelope.recipients)]
         self._envelope = envelope
         self._verdicts = [None] * len(recipients)
         self._answered = self._accepted = 0
-        self._to_send = deque(f"RCPT TO:{path}" for path in recipients)
+        wished = map(self._wished, envelope.wishes) if envelope.wishes else [""] * len(recipients)
+        self._to_send = deque(f"RCPT TO:{path}{said}" for path, said in zip(recipients, wished, strict=True))
         self._command(Stage.MAIL, f"MAIL FROM:{sender}{self._mail_parameters()}")
         if "PIPELINING" in self._offers:  # RFC 2920 3.1: MAIL, RCPT... and DATA as its last command
             while self._to_send:
@@ -318,12 +326,28 @@ class Client:
             said += " BODY=8BITMIME"
         if (self._envelope.needs_smtputf8() or self._envelope.has_8bit_header) and "SMTPUTF8" in self._offers:
             said += " SMTPUTF8"
+        if "DSN" in self._offers:
+            said += _parameter("RET", self._envelope.ret, dsn.is_ret)
+            said += _parameter("ENVID", self._envelope.envid, dsn.is_envid)
         return said
+
+    def _wished(self, wish: Wish) -> str:
+        """NOTIFY and ORCPT as they came, for a server that knows what to do with them (RFC 3461 5.2.1)."""
+        if "DSN" not in self._offers:
+            return ""
+        notify = dsn.notify_text(wish.notify)
+        return _parameter("NOTIFY", notify, dsn.parse_notify) + _parameter("ORCPT", wish.orcpt, dsn.is_orcpt)
 
 
 def is_path(text: str) -> bool:
     """Whether an address can stand between < and > of a command."""
     return address.acceptable(text) and _DOMAIN.match(address.split(text)[1]) is not None
+
+
+def _parameter(keyword: str, value: str, is_sound: Callable[[str], object]) -> str:
+    if value and not is_sound(value):
+        raise ValueError(f"a value that cannot stand behind {keyword}")
+    return f" {keyword}={value}" if value else ""
 
 
 def _path(text: str) -> str:

@@ -140,6 +140,11 @@ class Session:
     def takes_smtputf8(self) -> bool:
         return "SMTPUTF8" in self._wire.client.offers
 
+    @property
+    def reports_deliveries(self) -> bool:
+        """Whether the server takes over what the sender wishes to be told (RFC 3461)."""
+        return "DSN" in self._wire.client.offers
+
     async def deliver(self, envelope: Envelope, content: bytes, may_proceed: Callable[[], bool]) -> Transaction:
         """One transaction. `may_proceed` is asked immediately before the final dot; False drops the connection."""
         client = self._wire.client

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from mail.dsn import DELAY, NEVER, NO_WISH, SUCCESS, Wish
 from services.remote.protocol import (
     Client,
     Done,
@@ -343,3 +344,45 @@ def test_an_address_that_would_end_its_command_cannot_stand_in_one(address: str)
     with pytest.raises(ValueError, match="cannot stand"):
         talk.client.begin(envelope(address))
     assert talk.client.take_output() == b""
+
+
+# -- what the sender wishes to be told (RFC 3461 5.2.1) ---------------------------------------------------------------
+
+WISHES = (Wish(SUCCESS | DELAY, "rfc822;Bob+40old.example"), NO_WISH, Wish(NEVER), Wish(0, "utf-8;j@x"))
+WISHED = Envelope("s@x", ("a@x", "b@x", "c@x", "d@x"), 7, has_8bit=False, envid="QQ+3D1", ret="HDRS", wishes=WISHES)
+
+
+def test_wishes_go_on_to_a_server_that_announces_dsn(talk: Talk) -> None:
+    talk.introduced("250-mx\r\n250-PIPELINING\r\n250 DSN\r\n")
+    assert talk.begins(WISHED).split("\r\n") == [
+        "MAIL FROM:<s@x> RET=HDRS ENVID=QQ+3D1",
+        "RCPT TO:<a@x> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+40old.example",
+        "RCPT TO:<b@x>",
+        "RCPT TO:<c@x> NOTIFY=NEVER",
+        "RCPT TO:<d@x> ORCPT=utf-8;j@x",
+        "DATA",
+        "",
+    ]
+
+
+def test_no_other_server_hears_of_them(talk: Talk) -> None:
+    talk.introduced("250-mx\r\n250 PIPELINING\r\n")
+    assert (
+        talk.begins(WISHED) == "MAIL FROM:<s@x>\r\n" + "".join(f"RCPT TO:<{one}@x>\r\n" for one in "abcd") + "DATA\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        Envelope("s@x", ("a@x",), 7, has_8bit=False, envid="a\r\nRSET"),
+        Envelope("s@x", ("a@x",), 7, has_8bit=False, ret="FULL SIZE=1"),
+        Envelope("s@x", ("a@x",), 7, has_8bit=False, wishes=(Wish(0, "rfc822;a b"),)),
+        Envelope("s@x", ("a@x",), 7, has_8bit=False, wishes=(Wish(NEVER | SUCCESS),)),
+        Envelope("s@x", ("a@x",), 7, has_8bit=False, wishes=(NO_WISH, NO_WISH)),
+    ],
+)
+def test_a_wish_that_would_end_its_command_cannot_stand_in_one(mail: Envelope) -> None:
+    talk = Talk().introduced("250-mx\r\n250-PIPELINING\r\n250 DSN\r\n")
+    with pytest.raises(ValueError):  # noqa: PT011 - which of them it was is not the point
+        talk.begins(mail)
