@@ -1,37 +1,95 @@
-"""Asks the queue replicas what they hold: Admin.List and Admin.Stats, with the cli's key.
+"""Asks the queue replicas, and tells them what to do: proto/admin.proto, with the cli's key.
 
 The only module of the command that knows gRPC's messages. A replica that does not answer is named, never left out:
 a backlog that was only half seen is not an answer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from enum import Enum
 
 import grpc
 
-from cli.refusal import EXIT_TEMPORARY, Refusal
+from cli import escape
+from cli.queued import Queued, QueuedRecipient
+from cli.selection import Selection
 from proto import admin_pb2, admin_pb2_grpc
 from runtime.config import Address
 from runtime.rpc import Identity, channel
 
-# A replica that is busy answers within this; a listing may take as long per batch of messages.
-_STATS_S = 5.0
-_LIST_S = 60.0
+# A replica that is busy answers within this.
+_ANSWER_S = 10.0
+# For the next messages of a listing, however many do not match before them.
+_LIST_S = 120.0
+# So many ids go with one order: a frame's worth of records, and a moment of the queue's time.
+CHANGED_MAX = 1_000
 
-T = TypeVar("T")
+
+class Action(Enum):
+    """What can be done with queued messages."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    RELEASE = "release"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, who says so, and which of the ids it is still true of."""
+
+    action: Action
+    by: str
+    still: Selection = field(default_factory=Selection)
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of an order for one message: done, already, refused or unknown."""
+
+    id: str
+    result: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker's stream to a replica."""
+
+    name: str
+    channel: str
+    slots: int
+    busy: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of the messages that match: how many, how large, the oldest one; recipients by channel, state and so on."""
+
+    messages: int
+    octets: int
+    oldest: str
+    oldest_arrived: float | None
+    channels: dict[str, int]
+    states: dict[str, int]
+    reasons: dict[str, int]
+    destinations: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What one replica says of itself."""
+    """What one replica says of itself; `counts` only when asked for."""
 
+    replica: str
     messages: int
     delivering: int
     logs: tuple[str, ...]
-    workers: tuple[str, ...]
+    workers: tuple[Worker, ...]
+    counts: Counts | None = None
 
 
 class Unanswered(Exception):
@@ -50,21 +108,63 @@ class Replica:
 
     async def stats(self) -> Stats:
         """How much it holds; Unanswered when it does not say."""
-        try:
-            reply = await self._stub.Stats(admin_pb2.StatsRequest(), timeout=_STATS_S)
-        except grpc.aio.AioRpcError as error:
-            raise Unanswered(self.address, _why(error)) from error
-        return Stats(reply.messages, reply.delivering, tuple(reply.logs), tuple(reply.workers))
+        return await self._stats(admin_pb2.StatsRequest(), _ANSWER_S)
 
-    async def messages(self, message: str = "") -> list[dict[str, Any]]:
-        """Every message it holds, or the one with that id, as `queue list --json` writes them."""
-        found: list[dict[str, Any]] = []
+    async def counted(self, selection: Selection) -> Stats:
+        """The same with the counts of the messages that match, every one of which is looked at."""
+        return await self._stats(admin_pb2.StatsRequest(selection=_selection(selection), counted=True), _LIST_S)
+
+    async def messages(self, selection: Selection, whole: bool = False) -> AsyncGenerator[Queued, None]:
+        """The messages it holds that match, in the order of their ids; Unanswered when it falls silent."""
+        request = admin_pb2.ListRequest(selection=_selection(selection), whole=whole)
+        call = self._stub.List(request)
+        replies = aiter(call)
         try:
-            async for reply in self._stub.List(admin_pb2.ListRequest(id=message), timeout=_LIST_S):
-                found.extend(_message(queued) for queued in reply.messages)
+            while (reply := await asyncio.wait_for(anext(replies, None), _LIST_S)) is not None:
+                for queued in reply.messages:
+                    yield _message(queued, whole)
         except grpc.aio.AioRpcError as error:
             raise Unanswered(self.address, _why(error)) from error
-        return found
+        except TimeoutError as error:
+            raise Unanswered(self.address, f"nothing for {_LIST_S:g} s") from error
+        finally:
+            call.cancel()
+
+    async def body(self, message: str) -> AsyncIterator[bytes]:
+        """The whole message, in pieces; nothing when it is not kept there."""
+        call = self._stub.Body(admin_pb2.BodyRequest(id=message), timeout=_LIST_S)
+        try:
+            async for reply in call:
+                yield reply.data
+        except grpc.aio.AioRpcError as error:
+            raise Unanswered(self.address, _why(error)) from error
+        finally:
+            call.cancel()
+
+    async def change(self, order: Order, ids: list[str]) -> list[Changed]:
+        """Does it to those of the ids, at most CHANGED_MAX, that are kept there; Unanswered leaves it open."""
+        request = admin_pb2.ChangeRequest(
+            action=_ACTIONS[order.action], ids=ids, selection=_selection(order.still), by=order.by, force=order.force
+        )
+        try:
+            reply = await self._stub.Change(request, timeout=_LIST_S)
+        except grpc.aio.AioRpcError as error:
+            raise Unanswered(self.address, _why(error)) from error
+        return [Changed(one.id, _RESULTS.get(one.result, "unknown"), one.text) for one in reply.changes]
+
+    async def _stats(self, request: admin_pb2.StatsRequest, within_s: float) -> Stats:
+        try:
+            reply = await self._stub.Stats(request, timeout=within_s)
+        except grpc.aio.AioRpcError as error:
+            raise Unanswered(self.address, _why(error)) from error
+        return Stats(
+            replica=reply.replica,
+            messages=reply.messages,
+            delivering=reply.delivering,
+            logs=tuple(reply.logs),
+            workers=tuple(Worker(one.worker, one.channel, one.slots, one.busy, one.draining) for one in reply.slots),
+            counts=_counts(reply) if request.counted else None,
+        )
 
 
 @asynccontextmanager
@@ -77,34 +177,73 @@ async def replicas(addresses: list[Address], identity: Identity) -> AsyncIterato
         await asyncio.gather(*(to_server.close() for _, to_server in channels))
 
 
-async def ask_all(addresses: list[Address], identity: Identity, ask: Callable[[Replica], Any]) -> list[Any]:
-    """What every replica answers, in order; Refusal (75) when one does not."""
-    try:
-        async with replicas(addresses, identity) as them:
-            return list(await asyncio.gather(*(ask(replica) for replica in them)))
-    except Unanswered as error:
-        raise Refusal(f"{error}: is it running? try `seapost status`", EXIT_TEMPORARY) from error
+_ACTIONS = {
+    Action.RETRY: admin_pb2.ChangeRequest.RETRY,
+    Action.HOLD: admin_pb2.ChangeRequest.HOLD,
+    Action.RELEASE: admin_pb2.ChangeRequest.RELEASE,
+    Action.REMOVE: admin_pb2.ChangeRequest.REMOVE,
+}
+_RESULTS = {
+    admin_pb2.Change.DONE: "done",
+    admin_pb2.Change.ALREADY: "already",
+    admin_pb2.Change.REFUSED: "refused",
+}
 
 
-def _message(queued: admin_pb2.QueuedMessage) -> dict[str, Any]:
-    return {
-        "id": queued.id,
-        "log": queued.log,
-        "sender": queued.sender,
-        "size": queued.size,
-        "arrived": _seconds(queued.arrived_ms),
-        "recipients": [
-            {
-                "address": recipient.address,
-                "channel": recipient.channel,
-                "state": recipient.state,
-                "attempts": recipient.attempts,
-                "next_attempt": _seconds(recipient.next_attempt_ms),
-                "why": recipient.why,
-            }
-            for recipient in queued.recipients
-        ],
-    }
+def _selection(selection: Selection) -> admin_pb2.Selection:
+    return admin_pb2.Selection(
+        ids=selection.ids,
+        sender=selection.sender,
+        recipient=selection.recipient,
+        domain=selection.domain,
+        older_ms=selection.older_s * 1_000,
+        younger_ms=selection.younger_s * 1_000,
+        states=selection.states,
+    )
+
+
+def _message(queued: admin_pb2.QueuedMessage, whole: bool) -> Queued:
+    found = Queued(
+        id=queued.id,
+        log=queued.log,
+        sender=queued.sender,
+        size=queued.size,
+        arrived=_seconds(queued.arrived_ms),
+        recipients=[_recipient(recipient, whole) for recipient in queued.recipients],
+        held_by=queued.held_by or None,
+        held_since=_seconds(queued.held_since_ms),
+    )
+    if whole:
+        found |= {"uid": queued.uid, "envid": queued.envid, "parent": queued.parent or None}
+    return found
+
+
+def _recipient(recipient: admin_pb2.QueuedRecipient, whole: bool) -> QueuedRecipient:
+    found = QueuedRecipient(
+        address=recipient.address,
+        channel=recipient.channel,
+        state=recipient.state,
+        attempts=recipient.attempts,
+        next_attempt=_seconds(recipient.next_attempt_ms),
+        why=recipient.why,
+        reason=recipient.reason,
+    )
+    if whole:
+        found |= {"report": recipient.report, "given": recipient.given}
+    return found
+
+
+def _counts(reply: admin_pb2.StatsReply) -> Counts:
+    return Counts(
+        messages=reply.selected,
+        octets=reply.octets,
+        oldest=reply.oldest,
+        oldest_arrived=_seconds(reply.oldest_ms),
+        channels={one.name: one.count for one in reply.channels},
+        states={one.name: one.count for one in reply.states},
+        reasons={one.name: one.count for one in reply.reasons},
+        destinations={one.name: one.count for one in reply.destinations},
+    )
 
 
 def _seconds(milliseconds: int) -> float | None:
@@ -114,4 +253,4 @@ def _seconds(milliseconds: int) -> float | None:
 
 def _why(error: grpc.aio.AioRpcError) -> str:
     details = (error.details() or "").split("\n", 1)[0]
-    return f"{error.code().name.lower().replace('_', ' ')}: {details[:200]}"
+    return f"{error.code().name.lower().replace('_', ' ')}: {escape.plain(details[:200])}"

@@ -1,93 +1,41 @@
-"""`queue list` and `queue wait-idle`: what is queued, on every replica of the stack.
-
-Finds the replicas (the files in run/ of a state directory, else QUEUE_ADDRS, else the name `queue` in a container)
-and shows what they answer; what a message is, the queue knows.
-"""
+"""`queue wait-idle` and `queue stats`: how much is queued, on every replica of the stack."""
 
 import asyncio
-import json
 import os
+import sys
+from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
-from cli import admin, lock
+from cli import admin, escape, replicas
+from cli.admin import Counts, Replica, Stats, Unanswered, Worker
+from cli.listing import refuse_silent
 from cli.places import Places
-from cli.refusal import EXIT_FAILED, EXIT_TEMPORARY, Refusal
-from cli.topology import CONTAINER_RPC_PORT
+from cli.queued import ago
+from cli.refusal import EXIT_FAILED, Refusal
+from cli.selection import Selection
 from runtime.clock import Clock
-from runtime.config import Address, ConfigError, address, addresses
-from runtime.peers import resolve
-from runtime.rpc import Identity
 
 _POLL_S = 0.05
 # A log may change hands between two answers: idle is what every replica says twice in a row.
 _IDLE_PASSES = 2
 
 
-async def find(places: Places, environ: Mapping[str, str]) -> list[Address]:
-    """The address of every queue replica; Refusal when there is no stack."""
-    noted = lock.noted(places)
-    if noted:
-        return sorted((address(one.rpc) for one in noted if one.name.startswith("queue-")), key=str)
-    value = environ.get("QUEUE_ADDRS", "")
-    if not value and "SEAPOST_SERVICE" in environ:
-        value = f"queue:{CONTAINER_RPC_PORT}"
-    if not value:
-        raise Refusal(
-            f"{places.state}: no stack runs there: start it with `bin/seapost up`, or name it with --state DIR",
-            EXIT_TEMPORARY,
-        )
-    try:
-        names = addresses(value)
-    except ValueError as error:
-        raise ConfigError([f"environment variable QUEUE_ADDRS={value!r} {error}: set it right"]) from error
-    found = sorted(await resolve(names), key=str)
-    if not found:
-        raise Refusal(f"no queue at {value}: the name has no address: is the queue running?", EXIT_TEMPORARY)
-    return found
-
-
-def identity(places: Places) -> Identity:
-    """The cli's key; ConfigError names what is missing."""
-    return Identity.load(places.tls, "cli")
-
-
-def show(places: Places, message: str, as_json: bool) -> int:
-    """Prints every queued message of every replica, oldest first."""
-
-    async def ask() -> list[list[dict[str, Any]]]:
-        where = await find(places, os.environ)
-        return await admin.ask_all(where, identity(places), lambda replica: replica.messages(message))
-
-    found = [queued for answer in asyncio.run(ask()) for queued in answer]
-    for queued in sorted(found, key=lambda queued: str(queued["id"])):
-        print(json.dumps(queued, separators=(",", ":"), ensure_ascii=False) if as_json else "\n".join(lines(queued)))
+def wait_idle(places: Places, timeout_s: float, as_json: bool, clock: Clock) -> int:
+    """0 once no replica holds a message; Refusal (1) at the timeout, saying who does or does not answer."""
+    busy = asyncio.run(_wait_idle(places, clock.monotonic() + timeout_s, clock))
+    if as_json:
+        print(escape.json_line({"idle": not busy, "busy": busy}))
+    if busy:
+        raise Refusal("; ".join(busy), EXIT_FAILED)
     return 0
 
 
-def lines(queued: Mapping[str, Any]) -> list[str]:
-    """A message as qmail-qread shows it, and under a recipient that waits, since when and why."""
-    shown = [f"{_date(queued['arrived'])}  #{queued['id']}  {queued['size']}  <{_plain(queued['sender'])}> "]
-    for recipient in queued["recipients"]:
-        done = "  done" if recipient["state"] == "done" else ""
-        shown.append(f"{done}\t{recipient['channel']}\t{_plain(recipient['address'])}")
-        if recipient["state"] == "delivering":
-            shown.append("\t\tbeing delivered")
-        elif recipient["next_attempt"] and recipient["attempts"]:
-            tries = f"{recipient['attempts']} tries, next {_date(recipient['next_attempt'])}"
-            shown.append(f"\t\t{tries}: {_plain(recipient['why'])}")
-    return shown
-
-
-def wait_idle(places: Places, timeout_s: float, clock: Clock) -> int:
-    """0 once no replica holds a message; Refusal (1) at the timeout, saying who does or does not answer."""
-    return asyncio.run(_wait_idle(places, clock.monotonic() + timeout_s, clock))
-
-
-async def _wait_idle(places: Places, deadline: float, clock: Clock) -> int:
+async def _wait_idle(places: Places, deadline: float, clock: Clock) -> list[str]:
+    """Who was not idle at the deadline; nobody when all were before it."""
     passes = 0
-    async with admin.replicas(await find(places, os.environ), identity(places)) as them:
+    async with admin.replicas(await replicas.find(places, os.environ), replicas.identity(places)) as them:
         while passes < _IDLE_PASSES:
             answers = await asyncio.gather(*(replica.stats() for replica in them), return_exceptions=True)
             busy = [
@@ -95,26 +43,146 @@ async def _wait_idle(places: Places, deadline: float, clock: Clock) -> int:
             ]
             passes = 0 if busy else passes + 1
             if busy and clock.monotonic() >= deadline:
-                raise Refusal("; ".join(busy), EXIT_FAILED)
+                return busy
             await asyncio.sleep(_POLL_S)
-    return 0
+    return []
 
 
-def _busy(replica: admin.Replica, answer: admin.Stats | BaseException) -> str:
+def _busy(replica: Replica, answer: Stats | BaseException) -> str:
     match answer:
-        case admin.Stats(messages=0):
+        case Stats(messages=0):
             return ""
-        case admin.Stats():
+        case Stats():
             return f"the queue at {replica.address} still holds {answer.messages} messages"
-        case admin.Unanswered():
+        case Unanswered():
             return str(answer)
     raise answer
 
 
-def _date(seconds: float | None) -> str:
-    return f"{datetime.fromtimestamp(seconds or 0, UTC):%d %b %Y %H:%M:%S} GMT"
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How `queue stats` is shown."""
+
+    as_json: bool
+    top: int
 
 
-def _plain(text: str) -> str:
-    """What does not print becomes _, as in qmail-qread."""
-    return "".join(char if char.isprintable() else "_" for char in text)
+def stats(places: Places, selection: Selection, shape: Shape, clock: Clock) -> int:
+    """Prints the figures of every replica and their sum; Refusal (75) names replicas that are silent."""
+    return asyncio.run(_stats(places, selection, shape, clock))
+
+
+async def _stats(places: Places, selection: Selection, shape: Shape, clock: Clock) -> int:
+    silent: list[Unanswered] = []
+    found: list[Stats] = []
+    async with admin.replicas(await replicas.find(places, os.environ), replicas.identity(places)) as them:
+        answers = await asyncio.gather(*(replica.counted(selection) for replica in them), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, Stats):
+                found.append(answer)
+            elif isinstance(answer, Unanswered):
+                silent.append(answer)
+            else:
+                raise answer
+    everything = total(found)
+    for one in [*found, everything] if len(found) != 1 else found:
+        if shape.as_json:
+            sys.stdout.write(escape.json_line(as_json(one, shape.top)) + "\n")
+        else:
+            sys.stdout.write("\n".join(lines(one, shape.top, clock.wall_ms() / 1_000)) + "\n")
+    sys.stdout.flush()
+    refuse_silent(silent)
+    return 0
+
+
+def total(found: list[Stats]) -> Stats:
+    """All replicas as one, called `sum`."""
+    counts = [one.counts for one in found if one.counts]
+    oldest = min(
+        ((one.oldest_arrived, one.oldest) for one in counts if one.oldest_arrived is not None), default=(None, "")
+    )
+    return Stats(
+        replica="sum",
+        messages=sum(one.messages for one in found),
+        delivering=sum(one.delivering for one in found),
+        logs=tuple(log for one in found for log in one.logs),
+        workers=tuple(worker for one in found for worker in one.workers),
+        counts=Counts(
+            messages=sum(one.messages for one in counts),
+            octets=sum(one.octets for one in counts),
+            oldest=oldest[1],
+            oldest_arrived=oldest[0],
+            channels=_sum(one.channels for one in counts),
+            states=_sum(one.states for one in counts),
+            reasons=_sum(one.reasons for one in counts),
+            destinations=_sum(one.destinations for one in counts),
+        ),
+    )
+
+
+def as_json(one: Stats, top: int) -> dict[str, Any]:
+    """The figures as `queue stats --json` writes them."""
+    counts = one.counts
+    assert counts, "asked for"
+    return {
+        "replica": one.replica,
+        "messages": one.messages,
+        "delivering": one.delivering,
+        "logs": one.logs,
+        "workers": [
+            {
+                "worker": worker.name,
+                "channel": worker.channel,
+                "slots": worker.slots,
+                "busy": worker.busy,
+                "draining": worker.draining,
+            }
+            for worker in one.workers
+        ],
+        "matching": counts.messages,
+        "octets": counts.octets,
+        "oldest": counts.oldest or None,
+        "oldest_arrived": counts.oldest_arrived,
+        "channels": counts.channels,
+        "states": counts.states,
+        "reasons": counts.reasons,
+        "destinations": [{"destination": name, "recipients": count} for name, count in _top(counts.destinations, top)],
+    }
+
+
+def lines(one: Stats, top: int, now_s: float) -> list[str]:
+    """The figures for people."""
+    counts = one.counts
+    assert counts, "asked for"
+    matching = f", {counts.messages} of them match" if counts.messages != one.messages else ""
+    shown = [f"{escape.plain(one.replica)}: {one.messages} messages{matching}, {counts.octets} octets"]
+    if counts.oldest_arrived is not None:
+        shown.append(f"  oldest      {counts.oldest}, {ago(now_s - counts.oldest_arrived)} old")
+    shown.append(f"  logs        {' '.join(one.logs) or 'none'}")
+    shown.append(f"  workers     {', '.join(map(_worker, one.workers)) or 'none'}")
+    for name, figures in (("by channel", counts.channels), ("by state", counts.states), ("waits for", counts.reasons)):
+        if figures:
+            shown.append(f"  {name:<11} {', '.join(f'{key} {count}' for key, count in _top(figures, len(figures)))}")
+    largest = _top(counts.destinations, top)
+    rest = sum(counts.destinations.values()) - sum(count for _, count in largest)
+    for number, (name, count) in enumerate([*largest, ("elsewhere", rest)] if rest else largest):
+        shown.append(f"  {'' if number else 'to':<11} {count:>7} {escape.plain(name)}")
+    return shown
+
+
+def _worker(worker: Worker) -> str:
+    draining = " draining" if worker.draining else ""
+    return f"{escape.plain(worker.name or '?')} {worker.channel} {worker.busy}/{worker.slots}{draining}"
+
+
+def _top(figures: Mapping[str, int], count: int) -> list[tuple[str, int]]:
+    """The largest first; of the same size in the order of the alphabet; what has no name is no place of its own."""
+    named = [(name, figure) for name, figure in figures.items() if name]
+    return sorted(named, key=lambda pair: (-pair[1], pair[0]))[:count]
+
+
+def _sum(many: Any) -> dict[str, int]:
+    summed: Counter[str] = Counter()
+    for one in many:
+        summed.update(one)
+    return dict(summed)

@@ -4,11 +4,13 @@ Every error is one line on standard error naming the fix; the exit status is the
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from cli import queue_commands
 from cli.places import DEFAULT_STATE, Places, find
 from cli.refusal import EXIT_FAILED, Refusal
 from cli.topology import EXAMPLE_NAME
@@ -20,6 +22,8 @@ Command = Callable[[Places, argparse.Namespace], int]
 def run(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal's encoding has no sign for is shown as an escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     command: Command = options.command
     try:
         return command(find(options.state, os.environ), options)
@@ -50,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seapost", description="Runs Seapost and asks it questions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Command | None, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, parents=[common], help=text, description=text)
         sub.set_defaults(command=command)
         return sub
@@ -66,22 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_questions(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+def _add_questions(add: Callable[[str, Command | None, str], argparse.ArgumentParser]) -> None:
     add("status", _status, "which processes run, and what is queued")
-    queue = add("queue", _queue_list, "ask the queue").add_subparsers(required=True, metavar="list | wait-idle")
-    parent = argparse.ArgumentParser(add_help=False)
-    parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")
-    listing = queue.add_parser("list", parents=[parent], help="every queued message, as qmail-qread shows it")
-    listing.add_argument("--json", action="store_true", help="one object a line")
-    listing.add_argument("id", nargs="?", default="", help="only this message")
-    listing.set_defaults(command=_queue_list)
-    idle = queue.add_parser("wait-idle", parents=[parent], help="wait until nothing is queued")
-    idle.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds; then the exit status is 1")
-    idle.set_defaults(command=_queue_wait_idle)
+    queue_commands.add(add("queue", None, "ask the queue, and tell it what to do"))
+    add("qmail-qread", _qread, "what is queued, as qmail-qread prints it")
+    add("qmail-qstat", _qstat, "how much is queued, as qmail-qstat prints it")
     trace = add("trace", _trace, "every event of a message and of its bounces and forwards")
     trace.add_argument("id", help="the message id, as in the 250 reply")
     trace.add_argument("--json", action="store_true", help="the events as they were written")
     add("doctor", _doctor, "name what is missing")
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")
     user = add("user", _user_list, "accounts in the state directory").add_subparsers(
         required=True, metavar="add | list"
     )
@@ -97,17 +96,16 @@ def _status(places: Places, options: argparse.Namespace) -> int:
     return status.show(places)
 
 
-def _queue_list(places: Places, options: argparse.Namespace) -> int:
-    from cli import backlog
+def _qread(places: Places, options: argparse.Namespace) -> int:
+    from cli import qread
 
-    return backlog.show(places, options.id, options.json)
+    return qread.read(places)
 
 
-def _queue_wait_idle(places: Places, options: argparse.Namespace) -> int:
-    from cli import backlog
-    from runtime.clock import SystemClock
+def _qstat(places: Places, options: argparse.Namespace) -> int:
+    from cli import qread
 
-    return backlog.wait_idle(places, options.timeout, SystemClock())
+    return qread.stat(places)
 
 
 def _trace(places: Places, options: argparse.Namespace) -> int:

@@ -3,12 +3,11 @@
 import asyncio
 import os
 
-from cli import admin, backlog, lock
+from cli import admin, escape, lock, replicas
 from cli.page import fetch
 from cli.places import Places
 from cli.refusal import EXIT_FAILED
 from runtime.config import address
-from runtime.rpc import Identity
 
 
 def show(places: Places) -> int:
@@ -17,9 +16,9 @@ def show(places: Places) -> int:
 
 
 async def _show(places: Places) -> int:
-    where = await backlog.find(places, os.environ)
+    where = await replicas.find(places, os.environ)
     good = [await _process(process) for process in lock.noted(places)]
-    async with admin.replicas(where, Identity.load(places.tls, "cli")) as them:
+    async with admin.replicas(where, replicas.identity(places)) as them:
         for replica in them:
             try:
                 stats = await replica.stats()
@@ -27,9 +26,10 @@ async def _show(places: Places) -> int:
                 print(error)
                 good.append(False)
                 continue
+            workers = " ".join(escape.plain(worker.name) for worker in stats.workers)
             print(
                 f"queue at {replica.address}: {stats.messages} messages, {stats.delivering} being delivered, "
-                f"logs {' '.join(stats.logs) or 'none'}, workers {' '.join(stats.workers) or 'none'}"
+                f"logs {' '.join(stats.logs) or 'none'}, workers {workers or 'none'}"
             )
     return 0 if all(good) else EXIT_FAILED
 

@@ -24,25 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/admin.proto\x12\x07seapost\"\x19\n\x0bListRequest\x12\n\n\x02id\x18\x01 \x01(\t\"5\n\tListReply\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.seapost.QueuedMessage\"\x88\x01\n\rQueuedMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x12\n\narrived_ms\x18\x05 \x01(\x04\x12,\n\nrecipients\x18\x06 \x03(\x0b\x32\x18.seapost.QueuedRecipient\"z\n\x0fQueuedRecipient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x17\n\x0fnext_attempt_ms\x18\x05 \x01(\x04\x12\x0b\n\x03why\x18\x06 \x01(\t\"\x0e\n\x0cStatsRequest\"Q\n\nStatsReply\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x12\n\ndelivering\x18\x02 \x01(\x04\x12\x0c\n\x04logs\x18\x03 \x03(\t\x12\x0f\n\x07workers\x18\x04 \x03(\t2p\n\x05\x41\x64min\x12\x32\n\x04List\x12\x14.seapost.ListRequest\x1a\x12.seapost.ListReply0\x01\x12\x33\n\x05Stats\x12\x15.seapost.StatsRequest\x1a\x13.seapost.StatsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/admin.proto\x12\x07seapost\"\x91\x01\n\tSelection\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x13\n\x06sender\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x10\n\x08older_ms\x18\x05 \x01(\x04\x12\x12\n\nyounger_ms\x18\x06 \x01(\x04\x12\x0e\n\x06states\x18\x07 \x03(\tB\t\n\x07_sender\"I\n\x0bListRequest\x12%\n\tselection\x18\x02 \x01(\x0b\x32\x12.seapost.Selection\x12\r\n\x05whole\x18\x03 \x01(\x08J\x04\x08\x01\x10\x02\"5\n\tListReply\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.seapost.QueuedMessage\"\xdc\x01\n\rQueuedMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x12\n\narrived_ms\x18\x05 \x01(\x04\x12,\n\nrecipients\x18\x06 \x03(\x0b\x32\x18.seapost.QueuedRecipient\x12\x0f\n\x07held_by\x18\x07 \x01(\t\x12\x15\n\rheld_since_ms\x18\x08 \x01(\x04\x12\x0b\n\x03uid\x18\t \x01(\r\x12\r\n\x05\x65nvid\x18\n \x01(\t\x12\x0e\n\x06parent\x18\x0b \x01(\t\"\xa9\x01\n\x0fQueuedRecipient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x17\n\x0fnext_attempt_ms\x18\x05 \x01(\x04\x12\x0b\n\x03why\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0e\n\x06report\x18\x08 \x01(\t\x12\r\n\x05given\x18\t \x01(\t\"\x19\n\x0b\x42odyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\tBodyReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xcf\x01\n\rChangeRequest\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.seapost.ChangeRequest.Action\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12%\n\tselection\x18\x03 \x01(\x0b\x32\x12.seapost.Selection\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"@\n\x06\x41\x63tion\x12\x08\n\x04NONE\x10\x00\x12\t\n\x05RETRY\x10\x01\x12\x08\n\x04HOLD\x10\x02\x12\x0b\n\x07RELEASE\x10\x03\x12\n\n\x06REMOVE\x10\x04\"/\n\x0b\x43hangeReply\x12 \n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x0f.seapost.Change\"\x85\x01\n\x06\x43hange\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x06result\x18\x02 \x01(\x0e\x32\x16.seapost.Change.Result\x12\x0c\n\x04text\x18\x03 \x01(\t\"9\n\x06Result\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07\x41LREADY\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"F\n\x0cStatsRequest\x12%\n\tselection\x18\x01 \x01(\x0b\x32\x12.seapost.Selection\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\x08\"\xd5\x02\n\nStatsReply\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x12\n\ndelivering\x18\x02 \x01(\x04\x12\x0c\n\x04logs\x18\x03 \x03(\t\x12\x0f\n\x07workers\x18\x04 \x03(\t\x12\x0f\n\x07replica\x18\x05 \x01(\t\x12#\n\x05slots\x18\x06 \x03(\x0b\x32\x14.seapost.WorkerSlots\x12\x10\n\x08selected\x18\x07 \x01(\x04\x12\x0e\n\x06octets\x18\x08 \x01(\x04\x12\x11\n\toldest_ms\x18\t \x01(\x04\x12\x0e\n\x06oldest\x18\n \x01(\t\x12 \n\x08\x63hannels\x18\x0b \x03(\x0b\x32\x0e.seapost.Count\x12\x1e\n\x06states\x18\x0c \x03(\x0b\x32\x0e.seapost.Count\x12$\n\x0c\x64\x65stinations\x18\r \x03(\x0b\x32\x0e.seapost.Count\x12\x1f\n\x07reasons\x18\x0e \x03(\x0b\x32\x0e.seapost.Count\"]\n\x0bWorkerSlots\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x0c\n\x04\x62usy\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"$\n\x05\x43ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x32\xdc\x01\n\x05\x41\x64min\x12\x32\n\x04List\x12\x14.seapost.ListRequest\x1a\x12.seapost.ListReply0\x01\x12\x32\n\x04\x42ody\x12\x14.seapost.BodyRequest\x1a\x12.seapost.BodyReply0\x01\x12\x36\n\x06\x43hange\x12\x16.seapost.ChangeRequest\x1a\x14.seapost.ChangeReply\x12\x33\n\x05Stats\x12\x15.seapost.StatsRequest\x1a\x13.seapost.StatsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTREQUEST']._serialized_start=30
-  _globals['_LISTREQUEST']._serialized_end=55
-  _globals['_LISTREPLY']._serialized_start=57
-  _globals['_LISTREPLY']._serialized_end=110
-  _globals['_QUEUEDMESSAGE']._serialized_start=113
-  _globals['_QUEUEDMESSAGE']._serialized_end=249
-  _globals['_QUEUEDRECIPIENT']._serialized_start=251
-  _globals['_QUEUEDRECIPIENT']._serialized_end=373
-  _globals['_STATSREQUEST']._serialized_start=375
-  _globals['_STATSREQUEST']._serialized_end=389
-  _globals['_STATSREPLY']._serialized_start=391
-  _globals['_STATSREPLY']._serialized_end=472
-  _globals['_ADMIN']._serialized_start=474
-  _globals['_ADMIN']._serialized_end=586
+  _globals['_SELECTION']._serialized_start=31
+  _globals['_SELECTION']._serialized_end=176
+  _globals['_LISTREQUEST']._serialized_start=178
+  _globals['_LISTREQUEST']._serialized_end=251
+  _globals['_LISTREPLY']._serialized_start=253
+  _globals['_LISTREPLY']._serialized_end=306
+  _globals['_QUEUEDMESSAGE']._serialized_start=309
+  _globals['_QUEUEDMESSAGE']._serialized_end=529
+  _globals['_QUEUEDRECIPIENT']._serialized_start=532
+  _globals['_QUEUEDRECIPIENT']._serialized_end=701
+  _globals['_BODYREQUEST']._serialized_start=703
+  _globals['_BODYREQUEST']._serialized_end=728
+  _globals['_BODYREPLY']._serialized_start=730
+  _globals['_BODYREPLY']._serialized_end=755
+  _globals['_CHANGEREQUEST']._serialized_start=758
+  _globals['_CHANGEREQUEST']._serialized_end=965
+  _globals['_CHANGEREQUEST_ACTION']._serialized_start=901
+  _globals['_CHANGEREQUEST_ACTION']._serialized_end=965
+  _globals['_CHANGEREPLY']._serialized_start=967
+  _globals['_CHANGEREPLY']._serialized_end=1014
+  _globals['_CHANGE']._serialized_start=1017
+  _globals['_CHANGE']._serialized_end=1150
+  _globals['_CHANGE_RESULT']._serialized_start=1093
+  _globals['_CHANGE_RESULT']._serialized_end=1150
+  _globals['_STATSREQUEST']._serialized_start=1152
+  _globals['_STATSREQUEST']._serialized_end=1222
+  _globals['_STATSREPLY']._serialized_start=1225
+  _globals['_STATSREPLY']._serialized_end=1566
+  _globals['_WORKERSLOTS']._serialized_start=1568
+  _globals['_WORKERSLOTS']._serialized_end=1661
+  _globals['_COUNT']._serialized_start=1663
+  _globals['_COUNT']._serialized_end=1699
+  _globals['_ADMIN']._serialized_start=1702
+  _globals['_ADMIN']._serialized_end=1922
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,16 @@ class AdminStub:
                 request_serializer=proto_dot_admin__pb2.ListRequest.SerializeToString,
                 response_deserializer=proto_dot_admin__pb2.ListReply.FromString,
                 _registered_method=True)
+        self.Body = channel.unary_stream(
+                '/seapost.Admin/Body',
+                request_serializer=proto_dot_admin__pb2.BodyRequest.SerializeToString,
+                response_deserializer=proto_dot_admin__pb2.BodyReply.FromString,
+                _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/seapost.Admin/Change',
+                request_serializer=proto_dot_admin__pb2.ChangeRequest.SerializeToString,
+                response_deserializer=proto_dot_admin__pb2.ChangeReply.FromString,
+                _registered_method=True)
         self.Stats = channel.unary_unary(
                 '/seapost.Admin/Stats',
                 request_serializer=proto_dot_admin__pb2.StatsRequest.SerializeToString,
@@ -50,6 +60,18 @@ class AdminServicer:
     """Missing associated documentation comment in .proto file."""
 
     def List(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Body(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Change(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,6 +90,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=proto_dot_admin__pb2.ListRequest.FromString,
                     response_serializer=proto_dot_admin__pb2.ListReply.SerializeToString,
+            ),
+            'Body': grpc.unary_stream_rpc_method_handler(
+                    servicer.Body,
+                    request_deserializer=proto_dot_admin__pb2.BodyRequest.FromString,
+                    response_serializer=proto_dot_admin__pb2.BodyReply.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=proto_dot_admin__pb2.ChangeRequest.FromString,
+                    response_serializer=proto_dot_admin__pb2.ChangeReply.SerializeToString,
             ),
             'Stats': grpc.unary_unary_rpc_method_handler(
                     servicer.Stats,
@@ -102,6 +134,60 @@ class Admin:
             '/seapost.Admin/List',
             proto_dot_admin__pb2.ListRequest.SerializeToString,
             proto_dot_admin__pb2.ListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Body(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/seapost.Admin/Body',
+            proto_dot_admin__pb2.BodyRequest.SerializeToString,
+            proto_dot_admin__pb2.BodyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seapost.Admin/Change',
+            proto_dot_admin__pb2.ChangeRequest.SerializeToString,
+            proto_dot_admin__pb2.ChangeReply.FromString,
             options,
             channel_credentials,
             insecure,

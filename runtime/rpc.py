@@ -22,6 +22,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "/seapost.Work/Pull": frozenset({"local", "remote"}),
     "/seapost.Accounts/Check": frozenset({"smtpd", "pop3"}),
     "/seapost.Admin/List": frozenset({"cli"}),
+    "/seapost.Admin/Body": frozenset({"cli"}),
+    "/seapost.Admin/Change": frozenset({"cli"}),
     "/seapost.Admin/Stats": frozenset({"cli"}),
 }
 _EVERYONE = frozenset({"smtpd", "queue", "local", "remote", "pop3", "cli"})

@@ -2,7 +2,7 @@
 
 import json
 
-from cli import backlog, exposition, settings, trace, welcome
+from cli import exposition, settings, trace, welcome
 from cli.configfast import is_host, shorten
 from cli.supervisor import BACK_OFF_LAST_S, back_off
 from mail.ids import child_id, make_id
@@ -36,25 +36,6 @@ def test_a_child_is_found_by_its_parents_first_characters() -> None:
 def test_a_traced_event_is_one_line_whatever_it_quotes() -> None:
     shown = trace.written(record("2026-11-22T15:00:00.000Z", "queue-0", event="delivery", msg=ONE, report="a b\nc"))
     assert shown == f'2026-11-22T15:00:00.000Z queue-0 delivery: msg={ONE} report="a b\\nc"'
-
-
-def test_a_queued_message_is_shown_as_qmail_qread_shows_it() -> None:
-    done = {"address": "u@d.test", "channel": "local", "state": "done", "attempts": 1, "next_attempt": None, "why": ""}
-    waits = {
-        "address": "v@e.test",
-        "channel": "remote",
-        "state": "waiting",
-        "attempts": 2,
-        "next_attempt": 1_795_361_300.5,
-        "why": "Connected\tbut greeting failed.",
-    }
-    queued = {"id": ONE, "sender": "s@x.test", "size": 120, "arrived": 1_795_361_237.0, "recipients": [done, waits]}
-    assert backlog.lines(queued) == [
-        f"22 Nov 2026 15:27:17 GMT  #{ONE}  120  <s@x.test> ",
-        "  done\tlocal\tu@d.test",
-        "\tremote\tv@e.test",
-        "\t\t2 tries, next 22 Nov 2026 15:28:20 GMT: Connected_but greeting failed.",
-    ]
 
 
 def test_many_pages_of_metrics_become_one() -> None:
