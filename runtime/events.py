@@ -212,6 +212,25 @@ class Events:
             kept=kept,
         )
 
+    def clock_stepped(self, seconds: float) -> None:
+        """Somebody set the wall clock; what waits and what ages does not follow it."""
+        self._emit("clock stepped", f"clock stepped by {seconds:+.1f} s", seconds=seconds)
+
+    def clock_gap(self, log: str, seconds: float) -> None:
+        """Over a reboot, or on another machine, the clock ran ahead by what nobody confirms: no message ages by it."""
+        self._emit("clock gap", f"clock gap in {log}: {seconds:.0f} s make no message older", log=log, seconds=seconds)
+
+    def scrubbed(self, log: str, files: int, octets: int, damaged: int) -> None:
+        """Every segment and large body of the log was read again from the disk."""
+        self._emit(
+            "scrubbed",
+            f"scrubbed {log}: files {files} bytes {octets} damaged {damaged}",
+            log=log,
+            files=files,
+            octets=octets,
+            damaged=damaged,
+        )
+
     # -- local, remote, pop3 ------------------------------------------------------------------------------------------
 
     def published(self, message: str, account: str, name: str) -> None:
