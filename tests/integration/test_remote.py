@@ -47,7 +47,7 @@ def test_every_recipient_has_an_outcome_of_its_own(house: House, world: Sink, st
     about, _, copy = bounce.partition("--- Below this line is a copy of the message.\n")
     assert re.findall(r"^<(\S+)>:$", about, re.M) == [f"never@{HOST}"]
     assert "Remote host said: 550 5.1.1 nobody of that name\n" in about
-    assert copy.startswith(f"\nReturn-Path: <{house.address}>\n")
+    assert f"\nContent-Type: message/rfc822\n\nReturn-Path: <{house.address}>\n" in copy
     words = [
         event["outcome"] for event in stack.events("queue") if event["event"] == "delivery" and event["msg"] == message
     ]
