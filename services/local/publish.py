@@ -71,7 +71,8 @@ class Publisher:
             _fail(copies, texts.maildir_trouble(error.errno or 0))
         finally:
             for fd in (tmp, new, cur):
-                os.close(fd)
+                with contextlib.suppress(OSError):  # of a directory: nothing was written through it
+                    os.close(fd)
 
     def _run(self, tmp: int, new: int, cur: int, copies: Sequence[Copy]) -> None:
         for copy in copies:
@@ -104,7 +105,8 @@ class Publisher:
                 os.close(fd)
             raise
         finally:
-            os.close(root)
+            with contextlib.suppress(OSError):
+                os.close(root)
         return opened[0], opened[1], opened[2]
 
     def _make(self, path: str) -> None:
