@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/spool.proto\x12\x07seapost\"\xb9\x01\n\x08\x41\x63\x63\x65pted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\narrived_ms\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x0b\n\x03uid\x18\x05 \x01(\r\x12\r\n\x05\x65nvid\x18\x06 \x01(\t\x12\x0e\n\x06parent\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\r\n\x05large\x18\t \x01(\t\x12\x10\n\x08\x62ody_crc\x18\n \x01(\r\x12\x0e\n\x06routed\x18\x0b \x03(\t\"\x7f\n\x07Settled\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x17\n\x0fnext_attempt_ms\x18\x05 \x01(\x04\x12\x0e\n\x06report\x18\x06 \x01(\t\x12\x0c\n\x04\x64one\x18\x07 \x03(\r\"\x15\n\x07Refused\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x08\x46inished\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\x04Seal\x12(\n\x08segments\x18\x01 \x03(\x0b\x32\x16.seapost.SealedSegment\"-\n\rSealedSegment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x04\"Q\n\x08Snapshot\x12\"\n\x07message\x18\x01 \x01(\x0b\x32\x11.seapost.Accepted\x12!\n\x07settled\x18\x02 \x03(\x0b\x32\x10.seapost.Settled\"/\n\nRemembered\x12\x10\n\x08\x66inished\x18\x01 \x03(\t\x12\x0f\n\x07refused\x18\x02 \x03(\t\"\n\n\x08Releasedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/spool.proto\x12\x07seapost\"\xe5\x01\n\x08\x41\x63\x63\x65pted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\narrived_ms\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x0b\n\x03uid\x18\x05 \x01(\r\x12\r\n\x05\x65nvid\x18\x06 \x01(\t\x12\x0e\n\x06parent\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\r\n\x05large\x18\t \x01(\t\x12\x10\n\x08\x62ody_crc\x18\n \x01(\r\x12\x0e\n\x06routed\x18\x0b \x03(\t\x12\x0b\n\x03ret\x18\x0c \x01(\t\x12\x0e\n\x06notify\x18\r \x03(\r\x12\r\n\x05orcpt\x18\x0e \x03(\t\"\xa0\x01\n\x07Settled\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x17\n\x0fnext_attempt_ms\x18\x05 \x01(\x04\x12\x0e\n\x06report\x18\x06 \x01(\t\x12\x0c\n\x04\x64one\x18\x07 \x03(\r\x12\x0f\n\x07relayed\x18\x08 \x01(\x08\x12\x0e\n\x06warned\x18\t \x03(\r\"\x15\n\x07Refused\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x08\x46inished\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\x04Seal\x12(\n\x08segments\x18\x01 \x03(\x0b\x32\x16.seapost.SealedSegment\"-\n\rSealedSegment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x04\"Q\n\x08Snapshot\x12\"\n\x07message\x18\x01 \x01(\x0b\x32\x11.seapost.Accepted\x12!\n\x07settled\x18\x02 \x03(\x0b\x32\x10.seapost.Settled\"/\n\nRemembered\x12\x10\n\x08\x66inished\x18\x01 \x03(\t\x12\x0f\n\x07refused\x18\x02 \x03(\t\"\n\n\x08Releasedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.spool_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCEPTED']._serialized_start=31
-  _globals['_ACCEPTED']._serialized_end=216
-  _globals['_SETTLED']._serialized_start=218
-  _globals['_SETTLED']._serialized_end=345
-  _globals['_REFUSED']._serialized_start=347
-  _globals['_REFUSED']._serialized_end=368
-  _globals['_FINISHED']._serialized_start=370
-  _globals['_FINISHED']._serialized_end=392
-  _globals['_SEAL']._serialized_start=394
-  _globals['_SEAL']._serialized_end=442
-  _globals['_SEALEDSEGMENT']._serialized_start=444
-  _globals['_SEALEDSEGMENT']._serialized_end=489
-  _globals['_SNAPSHOT']._serialized_start=491
-  _globals['_SNAPSHOT']._serialized_end=572
-  _globals['_REMEMBERED']._serialized_start=574
-  _globals['_REMEMBERED']._serialized_end=621
-  _globals['_RELEASED']._serialized_start=623
-  _globals['_RELEASED']._serialized_end=633
+  _globals['_ACCEPTED']._serialized_end=260
+  _globals['_SETTLED']._serialized_start=263
+  _globals['_SETTLED']._serialized_end=423
+  _globals['_REFUSED']._serialized_start=425
+  _globals['_REFUSED']._serialized_end=446
+  _globals['_FINISHED']._serialized_start=448
+  _globals['_FINISHED']._serialized_end=470
+  _globals['_SEAL']._serialized_start=472
+  _globals['_SEAL']._serialized_end=520
+  _globals['_SEALEDSEGMENT']._serialized_start=522
+  _globals['_SEALEDSEGMENT']._serialized_end=567
+  _globals['_SNAPSHOT']._serialized_start=569
+  _globals['_SNAPSHOT']._serialized_end=650
+  _globals['_REMEMBERED']._serialized_start=652
+  _globals['_REMEMBERED']._serialized_end=699
+  _globals['_RELEASED']._serialized_start=701
+  _globals['_RELEASED']._serialized_end=711
 # @@protoc_insertion_point(module_scope)

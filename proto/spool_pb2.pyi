@@ -35,6 +35,9 @@ class Accepted(_message.Message):
     LARGE_FIELD_NUMBER: _builtins.int
     BODY_CRC_FIELD_NUMBER: _builtins.int
     ROUTED_FIELD_NUMBER: _builtins.int
+    RET_FIELD_NUMBER: _builtins.int
+    NOTIFY_FIELD_NUMBER: _builtins.int
+    ORCPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     arrived_ms: _builtins.int
     sender: _builtins.str
@@ -47,12 +50,20 @@ class Accepted(_message.Message):
     """sha256 that names a file in large/"""
     body_crc: _builtins.int
     """CRC-32 of the body in the frame: checked before it is delivered"""
+    ret: _builtins.str
+    """DSN RET, "" if none"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def routed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """as recipients, rewritten, with the channel's letter L or R before the address"""
+        """of each recipient the channel's letter, L or R, and the address if it was rewritten"""
 
+    @_builtins.property
+    def notify(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """DSN NOTIFY and ORCPT of each recipient, or none at all (mail/dsn.py)"""
+
+    @_builtins.property
+    def orcpt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -67,10 +78,13 @@ class Accepted(_message.Message):
         large: _builtins.str = ...,
         body_crc: _builtins.int = ...,
         routed: _abc.Iterable[_builtins.str] | None = ...,
+        ret: _builtins.str = ...,
+        notify: _abc.Iterable[_builtins.int] | None = ...,
+        orcpt: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "body_crc", b"body_crc", "envid", b"envid", "id", b"id", "large", b"large", "parent", b"parent", "recipients", b"recipients", "routed", b"routed", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ms", b"arrived_ms", "body_crc", b"body_crc", "envid", b"envid", "id", b"id", "large", b"large", "notify", b"notify", "orcpt", b"orcpt", "parent", b"parent", "recipients", b"recipients", "ret", b"ret", "routed", b"routed", "sender", b"sender", "size", b"size", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +103,8 @@ class Settled(_message.Message):
     NEXT_ATTEMPT_MS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    RELAYED_FIELD_NUMBER: _builtins.int
+    WARNED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     recipient: _builtins.int
     kind: _builtins.int
@@ -96,8 +112,14 @@ class Settled(_message.Message):
     attempts: _builtins.int
     next_attempt_ms: _builtins.int
     report: _builtins.str
+    relayed: _builtins.bool
+    """taken by a server that does not report deliveries"""
     @_builtins.property
     def done(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def warned(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """recipients of whose delay the sender was told with this"""
+
     def __init__(
         self,
         *,
@@ -108,10 +130,12 @@ class Settled(_message.Message):
         next_attempt_ms: _builtins.int = ...,
         report: _builtins.str = ...,
         done: _abc.Iterable[_builtins.int] | None = ...,
+        relayed: _builtins.bool = ...,
+        warned: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "done", b"done", "id", b"id", "kind", b"kind", "next_attempt_ms", b"next_attempt_ms", "recipient", b"recipient", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "done", b"done", "id", b"id", "kind", b"kind", "next_attempt_ms", b"next_attempt_ms", "recipient", b"recipient", "relayed", b"relayed", "report", b"report", "warned", b"warned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

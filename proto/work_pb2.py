@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10proto/work.proto\x12\x07seapost\"\x88\x01\n\rWorkerMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.seapost.WorkerHello\x12\r\n\x05\x65nded\x18\x02 \x01(\r\x12\"\n\x08outcomes\x18\x03 \x03(\x0b\x32\x10.seapost.Outcome\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\r\n\x05slots\x18\x05 \x01(\r\"?\n\x0bWorkerHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0f\n\x07holding\x18\x03 \x03(\t\"\x9d\x01\n\x0cQueueMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.seapost.QueueHello\x12%\n\ndeliveries\x18\x02 \x03(\x0b\x32\x11.seapost.Delivery\x12&\n\x06\x63hunks\x18\x03 \x03(\x0b\x32\x16.seapost.DeliveryChunk\x12\x1a\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x0c.seapost.Ack\"<\n\nQueueHello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04logs\x18\x02 \x03(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xc4\x01\n\x08\x44\x65livery\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12&\n\nrecipients\x18\x05 \x03(\x0b\x32\x12.seapost.Recipient\x12\x12\n\narrived_ms\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\r\x12\r\n\x05\x65nvid\x18\n \x01(\t\x12\x0b\n\x03ret\x18\x0b \x01(\t\"X\n\tRecipient\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x03(\r\x12\x0e\n\x06notify\x18\x04 \x01(\r\x12\r\n\x05orcpt\x18\x05 \x01(\t\"*\n\rDeliveryChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xfa\x01\n\x07Outcome\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\r\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.seapost.Outcome.Kind\x12\x0e\n\x06report\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x03(\r\x12\"\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x10.seapost.Forward\x12\x1a\n\x12possible_duplicate\x18\x08 \x01(\x08\x12\x0f\n\x07relayed\x18\t \x01(\x08\"/\n\x04Kind\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"R\n\x07\x46orward\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x12\n\nrecipients\x18\x02 \x03(\t\x12\x0e\n\x06header\x18\x03 \x01(\t\x12\x13\n\x0binstruction\x18\x04 \x01(\r\"8\n\x03\x41\x63k\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x11\n\tnot_owner\x18\x03 \x01(\x08\x32\x41\n\x04Work\x12\x39\n\x04Pull\x12\x16.seapost.WorkerMessage\x1a\x15.seapost.QueueMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10proto/work.proto\x12\x07seapost\"\x88\x01\n\rWorkerMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.seapost.WorkerHello\x12\r\n\x05\x65nded\x18\x02 \x01(\r\x12\"\n\x08outcomes\x18\x03 \x03(\x0b\x32\x10.seapost.Outcome\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\r\n\x05slots\x18\x05 \x01(\r\"Q\n\x0bWorkerHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x1b\n\x04held\x18\x04 \x03(\x0b\x32\r.seapost.HeldJ\x04\x08\x03\x10\x04\"\'\n\x04Held\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nrecipients\x18\x02 \x03(\r\"\x9d\x01\n\x0cQueueMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.seapost.QueueHello\x12%\n\ndeliveries\x18\x02 \x03(\x0b\x32\x11.seapost.Delivery\x12&\n\x06\x63hunks\x18\x03 \x03(\x0b\x32\x16.seapost.DeliveryChunk\x12\x1a\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x0c.seapost.Ack\"<\n\nQueueHello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04logs\x18\x02 \x03(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xc4\x01\n\x08\x44\x65livery\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12&\n\nrecipients\x18\x05 \x03(\x0b\x32\x12.seapost.Recipient\x12\x12\n\narrived_ms\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\r\x12\r\n\x05\x65nvid\x18\n \x01(\t\x12\x0b\n\x03ret\x18\x0b \x01(\t\"X\n\tRecipient\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x03(\r\x12\x0e\n\x06notify\x18\x04 \x01(\r\x12\r\n\x05orcpt\x18\x05 \x01(\t\"*\n\rDeliveryChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8f\x02\n\x07Outcome\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\r\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.seapost.Outcome.Kind\x12\x0e\n\x06report\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x03(\r\x12\"\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x10.seapost.Forward\x12\x1a\n\x12possible_duplicate\x18\x08 \x01(\x08\x12\x0f\n\x07relayed\x18\t \x01(\x08\x12\x13\n\x0bunreachable\x18\n \x01(\x08\"/\n\x04Kind\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"R\n\x07\x46orward\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x12\n\nrecipients\x18\x02 \x03(\t\x12\x0e\n\x06header\x18\x03 \x01(\t\x12\x13\n\x0binstruction\x18\x04 \x01(\r\"8\n\x03\x41\x63k\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x11\n\tnot_owner\x18\x03 \x01(\x08\x32\x41\n\x04Work\x12\x39\n\x04Pull\x12\x16.seapost.WorkerMessage\x1a\x15.seapost.QueueMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERMESSAGE']._serialized_start=30
   _globals['_WORKERMESSAGE']._serialized_end=166
   _globals['_WORKERHELLO']._serialized_start=168
-  _globals['_WORKERHELLO']._serialized_end=231
-  _globals['_QUEUEMESSAGE']._serialized_start=234
-  _globals['_QUEUEMESSAGE']._serialized_end=391
-  _globals['_QUEUEHELLO']._serialized_start=393
-  _globals['_QUEUEHELLO']._serialized_end=453
-  _globals['_DELIVERY']._serialized_start=456
-  _globals['_DELIVERY']._serialized_end=652
-  _globals['_RECIPIENT']._serialized_start=654
-  _globals['_RECIPIENT']._serialized_end=742
-  _globals['_DELIVERYCHUNK']._serialized_start=744
-  _globals['_DELIVERYCHUNK']._serialized_end=786
-  _globals['_OUTCOME']._serialized_start=789
-  _globals['_OUTCOME']._serialized_end=1039
-  _globals['_OUTCOME_KIND']._serialized_start=992
-  _globals['_OUTCOME_KIND']._serialized_end=1039
-  _globals['_FORWARD']._serialized_start=1041
-  _globals['_FORWARD']._serialized_end=1123
-  _globals['_ACK']._serialized_start=1125
-  _globals['_ACK']._serialized_end=1181
-  _globals['_WORK']._serialized_start=1183
-  _globals['_WORK']._serialized_end=1248
+  _globals['_WORKERHELLO']._serialized_end=249
+  _globals['_HELD']._serialized_start=251
+  _globals['_HELD']._serialized_end=290
+  _globals['_QUEUEMESSAGE']._serialized_start=293
+  _globals['_QUEUEMESSAGE']._serialized_end=450
+  _globals['_QUEUEHELLO']._serialized_start=452
+  _globals['_QUEUEHELLO']._serialized_end=512
+  _globals['_DELIVERY']._serialized_start=515
+  _globals['_DELIVERY']._serialized_end=711
+  _globals['_RECIPIENT']._serialized_start=713
+  _globals['_RECIPIENT']._serialized_end=801
+  _globals['_DELIVERYCHUNK']._serialized_start=803
+  _globals['_DELIVERYCHUNK']._serialized_end=845
+  _globals['_OUTCOME']._serialized_start=848
+  _globals['_OUTCOME']._serialized_end=1119
+  _globals['_OUTCOME_KIND']._serialized_start=1072
+  _globals['_OUTCOME_KIND']._serialized_end=1119
+  _globals['_FORWARD']._serialized_start=1121
+  _globals['_FORWARD']._serialized_end=1203
+  _globals['_ACK']._serialized_start=1205
+  _globals['_ACK']._serialized_end=1261
+  _globals['_WORK']._serialized_start=1263
+  _globals['_WORK']._serialized_end=1328
 # @@protoc_insertion_point(module_scope)

@@ -67,29 +67,54 @@ class WorkerHello(_message.Message):
 
     CHANNEL_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
-    HOLDING_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """"local" or "remote" """
     worker: _builtins.str
     """instance and incarnation: the same over reconnects, new after a restart"""
     @_builtins.property
-    def holding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """delivery keys started and not yet acknowledged, of every log"""
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
+        """deliveries started and not yet acknowledged, of every log"""
 
     def __init__(
         self,
         *,
         channel: _builtins.str = ...,
         worker: _builtins.str = ...,
-        holding: _abc.Iterable[_builtins.str] | None = ...,
+        held: _abc.Iterable[Global___Held] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "holding", b"holding", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "held", b"held", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerHello: _TypeAlias = WorkerHello  # noqa: Y015
+
+@_typing.final
+class Held(_message.Message):
+    """A delivery that a worker has, with the recipients that it has not heard to be recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        recipients: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "recipients", b"recipients"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Held: _TypeAlias = Held  # noqa: Y015
 
 @_typing.final
 class QueueMessage(_message.Message):
@@ -301,6 +326,7 @@ class Outcome(_message.Message):
     FORWARDS_FIELD_NUMBER: _builtins.int
     POSSIBLE_DUPLICATE_FIELD_NUMBER: _builtins.int
     RELAYED_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     id: _builtins.str
     recipient: _builtins.int
@@ -311,6 +337,8 @@ class Outcome(_message.Message):
     """window W3: the message was sent and the answer was not learned"""
     relayed: _builtins.bool
     """taken by a server that does not report deliveries"""
+    unreachable: _builtins.bool
+    """with DEFERRED: the destination as a whole did not answer"""
     @_builtins.property
     def done(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """instructions finished so far"""
@@ -329,10 +357,11 @@ class Outcome(_message.Message):
         forwards: _abc.Iterable[Global___Forward] | None = ...,
         possible_duplicate: _builtins.bool = ...,
         relayed: _builtins.bool = ...,
+        unreachable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "forwards", b"forwards", "id", b"id", "key", b"key", "kind", b"kind", "possible_duplicate", b"possible_duplicate", "recipient", b"recipient", "relayed", b"relayed", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "forwards", b"forwards", "id", b"id", "key", b"key", "kind", b"kind", "possible_duplicate", b"possible_duplicate", "recipient", b"recipient", "relayed", b"relayed", "report", b"report", "unreachable", b"unreachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,6 +69,10 @@ class Disk:
         """The blocks are the file's; reading them gives zeros."""
         os.posix_fallocate(fd, 0, octets)
 
+    def truncate(self, fd: int, octets: int) -> None:
+        """The file ends there (on the disk once it is synced)."""
+        os.ftruncate(fd, octets)
+
     def link(self, existing: str, new: str, dir_fd: int | None = None) -> None:
         """A second name; FileExistsError when it is taken. The election of one among many."""
         os.link(existing, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)

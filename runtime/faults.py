@@ -18,6 +18,8 @@ class Point(StrEnum):
     LOG_AFTER_SYNC = "log.after_sync"
     LOG_AFTER_RECHECK = "log.after_recheck"
     SEGMENT_AFTER_CREATE = "segment.after_create"
+    SEGMENT_AFTER_FOOTER = "segment.after_footer"
+    SPARE_AFTER_CREATE = "spare.after_create"
     LARGE_AFTER_SYNC = "large.after_sync"
     RECLAIM_AFTER_SNAPSHOT = "reclaim.after_snapshot"
     RECLAIM_AFTER_UNLINK = "reclaim.after_unlink"

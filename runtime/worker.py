@@ -20,9 +20,14 @@ from runtime import faults, peers, rpc, wire
 from runtime.config import Address
 from runtime.serve import Process
 
-# Without a live stream to the log's owner for this long a worker starts nothing and stops before the final dot. Shorter
-# than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on.
+# Without a word from the log's owner for this long a worker starts nothing and stops before the final dot. Shorter
+# than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on. A stream that looks
+# alive is not enough: of a connection that was cut off the kernel learns only much later.
 ORPHAN_S = 20.0
+
+# A replica that has nothing to say says so this often (services/queue/dispatch.py).
+BEAT_S = 5.0
+assert BEAT_S * 3 < ORPHAN_S, "a busy replica is not taken for one that is out of reach"
 
 # How long one attempt to reach a replica may fail before its name is looked up again.
 _CONNECT_S = 5.0
@@ -75,6 +80,7 @@ class Result:
     done: tuple[int, ...] = ()
     forwards: tuple[ForwardMail, ...] = ()
     possible_duplicate: bool = False
+    unreachable: bool = False  # the destination as a whole did not answer: the queue leaves it alone for a while
 
 
 @dataclass(slots=True)
@@ -91,6 +97,7 @@ class _Held:
 class _Stream:
     """A live stream to one replica, and what waits to be said on it."""
 
+    heard_at: float  # monotonic seconds
     logs: dict[str, int] = field(default_factory=dict)  # and in which order logs were announced to us, by anybody
     cluster: str = ""
     partial: dict[str, tuple[work_pb2.Delivery, list[bytes], int]] = field(default_factory=dict)
@@ -149,9 +156,8 @@ class Worker:
 
     def may_proceed(self, delivery: Delivery) -> bool:
         """False when the log's owner has been out of reach so long that another may have started this delivery."""
-        if self._owner(delivery.log):
-            return True
-        since = self._orphaned_since.get(delivery.log)
+        owner = self._owner(delivery.log)
+        since = owner.heard_at if owner else self._orphaned_since.get(delivery.log)
         return since is not None and self._process.clock.monotonic() - since < ORPHAN_S
 
     async def drain(self, timeout_s: float) -> None:
@@ -188,7 +194,7 @@ class Worker:
             self._close(stream)
 
     def _open(self) -> _Stream:
-        stream = _Stream()
+        stream = _Stream(self._process.clock.monotonic())
         self._streams.append(stream)
         self._share_slots()
         return stream
@@ -203,7 +209,7 @@ class Worker:
     def _close(self, stream: _Stream) -> None:
         self._streams.remove(stream)
         self._share_slots()
-        self._lost(stream.logs)
+        self._lost(stream.logs, stream.heard_at)
         for key in stream.partial:
             self._forget(key)
 
@@ -231,11 +237,19 @@ class Worker:
                 await call.write(message)
 
     def _hello(self) -> work_pb2.WorkerHello:
-        return work_pb2.WorkerHello(channel=self._channel.value, worker=self._name, holding=list(self._held))
+        return work_pb2.WorkerHello(channel=self._channel.value, worker=self._name, held=self._all_held())
+
+    def _all_held(self) -> list[work_pb2.Held]:
+        """What no owner has acknowledged yet, and for which of its recipients."""
+        return [
+            work_pb2.Held(key=key, recipients=held.unsettled | held.unacknowledged.keys())
+            for key, held in self._held.items()
+        ]
 
     # -- what the queue says ------------------------------------------------------------------------------------------
 
     def _hear(self, stream: _Stream, message: work_pb2.QueueMessage) -> None:
+        stream.heard_at = self._process.clock.monotonic()
         if message.HasField("hello"):
             self._learn_logs(stream, message.hello)
         whole = [found for delivery in message.deliveries if (found := self._begin(stream, delivery))]
@@ -251,15 +265,15 @@ class Worker:
         self._announcements += 1
         stream.logs = {log: stream.logs.get(log, self._announcements) for log in hello.logs}
         stream.cluster = hello.cluster
-        self._lost(lost)
+        self._lost(lost, stream.heard_at)
         if any(held.delivery.log in new for held in self._held.values()):
             stream.tell_holding = True  # whoever takes a log over learns what goes on in it
         self._report_again(new)
         stream.say.set()
 
-    def _lost(self, logs: Collection[str]) -> None:
+    def _lost(self, logs: Collection[str], since: float) -> None:
         """A stream speaks for these logs no more; what it was told and has not acknowledged is told to their owner."""
-        self._orphaned_since.update(dict.fromkeys(logs, self._process.clock.monotonic()))
+        self._orphaned_since.update(dict.fromkeys(logs, since))
         self._report_again(logs)
 
     def _report_again(self, logs: Collection[str]) -> None:
@@ -344,4 +358,5 @@ def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
             for forward in result.forwards
         ],
         possible_duplicate=result.possible_duplicate,
+        unreachable=result.unreachable,
     )

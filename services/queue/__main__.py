@@ -10,6 +10,7 @@ from services.queue.config import QueueConfig, check_filesystem, read_redis_pass
 from services.queue.dispatch import Dispatch
 from services.queue.fence import Fence
 from services.queue.intake import Intake
+from services.queue.links import Links
 from services.queue.ownership import Ownership
 from services.queue.plan import Plan
 from services.queue.server import Admin
@@ -29,8 +30,9 @@ async def main(config: QueueConfig, process: Process) -> None:
     holder = f"{process.instance}/{os.getpid()}"
     fence = Fence(config.redis_url, read_redis_password(config), about.cluster_id, holder)
     store = Store(process, rules, spool.path)
-    plan = Plan()
-    dispatch = Dispatch(store, plan, process, about.cluster)
+    plan = Plan(scale=config.time_scale)
+    links = Links(process, about.cluster)
+    dispatch = Dispatch(store, plan, links, process)
     taker = Taker(spool, disk, process.instance, process.events, config.spool_segment_octets)
     ownership = Ownership(process, spool, taker, fence)
     await ownership.start(store, dispatch)
@@ -40,6 +42,7 @@ async def main(config: QueueConfig, process: Process) -> None:
     Admin(store, plan, dispatch, process)
     process.on_hangup(lambda: reread(controls, store, process))
     process.on_alarm(dispatch.try_everything_now)
+    process.keep(links.beat())
     keeping = process.keep(ownership.keep(store, dispatch))
     await process.serve()
 

@@ -1,13 +1,14 @@
 """What is being delivered now: a flight for each attempt that a worker has; its link is the worker's stream."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mail.address import split
 from mail.ids import MessageId, parse_id
 from mail.routing import Channel
-from services.queue.message import Message, State
-from services.queue.plan import Job, jobs_of
+from services.queue import errand
+from services.queue.errand import Job
+from services.queue.message import State
 from services.queue.store import Store
 
 
@@ -71,42 +72,20 @@ class Flights:
     def find(self, key: str) -> Flight | None:
         return self._by_key.get(key)
 
-    def recall(self, key: str, store: Store) -> Flight | None:
+    def recall(self, key: str, recipients: Iterable[int], store: Store) -> Flight | None:
         """A delivery that a worker began under an earlier owner of the log: it goes on, and is not started again."""
-        log, message_id, attempt, first = parse_key(key)
+        log, message_id, attempt, _ = parse_key(key)
         ledger = store.ledgers.get(log)
-        message = ledger.index.messages.get(message_id) if ledger and message_id else None
-        if message is None:
+        message = ledger.index.get(message_id) if ledger and message_id else None
+        job = errand.recall(log, message, key, attempt, recipients) if message else None
+        if message is None or job is None:
             return None
-        for job in jobs_of(log, message, range(first, len(message.recipients))):
-            recipients = waiting(message, job)
-            if job.attempt == attempt and recipients and _same_destination(message, first, recipients[0]):
-                job.key, job.recipients = key, recipients
-                for index in recipients:
-                    message.recipients[index].state = State.DELIVERING
-                return self.begin(job, None, planned=False)
-        return None
+        for index in job.recipients:
+            message.recipients[index].state = State.DELIVERING
+        return self.begin(job, None, planned=False)
 
     def of(self, link: object) -> list[Flight]:
         return [flight for flight in self._by_key.values() if flight.link is link]
-
-
-def waiting(message: Message, job: Job) -> tuple[int, ...]:
-    """The recipients of a job that still wait for just this attempt."""
-    return tuple(
-        index
-        for index in job.recipients
-        if message.recipients[index].state is State.WAITING and message.recipients[index].attempts + 1 == job.attempt
-    )
-
-
-def _same_destination(message: Message, one: int, other: int) -> bool:
-    """Whether two recipients travel together; a local one travels alone."""
-    if one >= len(message.recipients) or one == other:
-        return one == other
-    routes = message.recipients[one].route, message.recipients[other].route
-    domains = [split(route.address)[1].lower() for route in routes]
-    return all(route.channel is Channel.REMOTE for route in routes) and domains[0] == domains[1]
 
 
 def parse_key(key: str) -> tuple[str, MessageId | None, int, int]:

@@ -19,6 +19,7 @@ _CRC = struct.Struct(">I")
 _RECORD = struct.Struct(">BII")
 
 HEADER_OCTETS = _HEADER.size + _CRC.size
+RECORD_OCTETS = _RECORD.size
 OVERHEAD_OCTETS = HEADER_OCTETS + _CRC.size
 
 
@@ -54,24 +55,28 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole frame: its sequence, its span in the segment, its records, and of each the span of its body."""
+    """A whole frame: its sequence, its span in the segment, its records, and of each the span of its fields.
+
+    A record's body stands right behind its fields; `bodies` says how long each is.
+    """
 
     sequence: int
     start: int
     end: int
     records: tuple[Record, ...]
-    bodies: tuple[Span, ...]
+    fields: tuple[Span, ...]
+    bodies: tuple[int, ...]
 
 
 def encode(place: Place, sequence: int, records: list[Record]) -> tuple[list[bytes], list[Span]]:
-    """The frame's octets as buffers, and for each record the span of its body in the segment."""
+    """The frame's octets as buffers, and for each record the span of its fields in the segment."""
     parts: list[bytes] = []
-    bodies: list[Span] = []
+    fields: list[Span] = []
     position = place.offset + HEADER_OCTETS
     for record in records:
         parts.append(_RECORD.pack(record.kind, len(record.fields), len(record.body)))
         parts.append(record.fields)
-        bodies.append(Span(position + _RECORD.size + len(record.fields), len(record.body)))
+        fields.append(Span(position + _RECORD.size, len(record.fields)))
         if record.body:
             parts.append(record.body)
         position += record.octets()
@@ -80,16 +85,30 @@ def encode(place: Place, sequence: int, records: list[Record]) -> tuple[list[byt
         MAGIC, place.log, place.token, place.segment, place.offset, sequence, len(payload), len(records)
     )
     header += _CRC.pack(zlib.crc32(header))
-    return [header, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(header)))], bodies
+    return [header, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(header)))], fields
 
 
-def decode(data: memoryview, place: Place, *, with_bodies: bool = True) -> Found | None:
-    """The frame at `place.offset` of a segment whose octets are `data`, or None when no whole one stands there."""
-    start = place.offset
+def octets_of(header: bytes) -> int:
+    """How long the frame with this header is; 0 when it is no header."""
+    if len(header) < HEADER_OCTETS or not _is_header(header):
+        return 0
+    return OVERHEAD_OCTETS + int(_HEADER.unpack_from(header)[6])
+
+
+def _is_header(header: bytes) -> bool:
+    return header[:4] == MAGIC and zlib.crc32(header[: _HEADER.size]) == _CRC.unpack_from(header, _HEADER.size)[0]
+
+
+def decode(data: memoryview, place: Place, *, with_bodies: bool = True, base: int = 0) -> Found | None:
+    """The frame at `place.offset` of a segment, or None when no whole one stands there.
+
+    `data` are the segment's octets from `base` on.
+    """
+    start = place.offset - base
     if start + OVERHEAD_OCTETS > len(data):
         return None
     head = bytes(data[start : start + HEADER_OCTETS])
-    if head[:4] != MAGIC or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
+    if not _is_header(head):
         return None
     _, log, token, segment, offset, sequence, length, count = _HEADER.unpack_from(head)
     if Place(log, token, segment, offset) != place:
@@ -99,17 +118,21 @@ def decode(data: memoryview, place: Place, *, with_bodies: bool = True) -> Found
         return None
     if zlib.crc32(data[start:payload_end]) != _CRC.unpack_from(data, payload_end)[0]:
         return None
-    records: list[Record] = []
-    bodies: list[Span] = []
-    for record, body in _records(data, start + HEADER_OCTETS, payload_end, with_bodies):
-        records.append(record)
-        bodies.append(body)
-    if len(records) != count:
+    found = list(_records(data, start + HEADER_OCTETS, payload_end, with_bodies))
+    if not found or len(found) != count:
         return None
-    return Found(sequence, start, payload_end + _CRC.size, tuple(records), tuple(bodies))
+    fields = tuple(Span(base + at, length) for _, at, length, _ in found)
+    return Found(
+        sequence,
+        place.offset,
+        base + payload_end + _CRC.size,
+        tuple(record for record, *_ in found),
+        fields,
+        tuple(body_octets for *_, body_octets in found),
+    )
 
 
-def _records(data: memoryview, position: int, end: int, with_bodies: bool) -> Iterator[tuple[Record, Span]]:
+def _records(data: memoryview, position: int, end: int, with_bodies: bool) -> Iterator[tuple[Record, int, int, int]]:
     while position + _RECORD.size <= end:
         kind, fields_octets, body_octets = _RECORD.unpack_from(data, position)
         fields_at = position + _RECORD.size
@@ -118,7 +141,7 @@ def _records(data: memoryview, position: int, end: int, with_bodies: bool) -> It
         if position > end:
             return
         body = bytes(data[body_at:position]) if with_bodies else b""
-        yield Record(kind, bytes(data[fields_at:body_at]), body), Span(body_at, body_octets)
+        yield Record(kind, bytes(data[fields_at:body_at]), body), fields_at, fields_octets, body_octets
 
 
 def next_whole(data: memoryview, place: Place) -> int | None:

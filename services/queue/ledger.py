@@ -18,12 +18,14 @@ from mail.routing import RoutingTable
 from services.queue import bounce, records, retry
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
-from services.queue.log import INLINE_MAX_OCTETS, DamagedBody, Log
+from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log
 from services.queue.message import Message, State
 from services.queue.names import NOWHERE, Position
 
 DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
 _TOO_OLD = "I'm not going to try again; this message has been in the queue too long.\n"
+
+_CRAMPED = "The disk of the queue is nearly full; what this delivery causes has to wait. (#4.3.1)\n"
 
 # The place of the bounce among the instructions of a message: no .qmail file has so many.
 _BOUNCE_INSTRUCTION = 1_000_000
@@ -74,6 +76,10 @@ class Reported:
     forwards: tuple[Forward, ...] = ()
 
 
+class NoSpace(Exception):
+    """The disk has no room for a message, and nothing of it was written."""
+
+
 @dataclass(slots=True)
 class Settlement:
     """What a report led to, told once it is committed."""
@@ -96,6 +102,7 @@ class Ledger:
         self.index = index
         self.commits = commits
         self.rules = rules
+        self.cramped = False  # the disk is nearly full: nothing is caused that takes more room than an outcome
         self._damaged = damaged
         self._coming: dict[MessageId, list[Callable[[bool], None]]] = {}
 
@@ -113,17 +120,23 @@ class Ledger:
             then(True)
 
     async def accept(self, incoming: Incoming, now_ms: int, then: Callable[[Message | None], None]) -> None:
-        """Takes a message whose id is unknown; tells it once it is committed, or None when that is unknown."""
+        """Takes a message whose id is unknown; tells it once it is committed, or None when that is unknown.
+
+        NoSpace when a large body found no room on the disk: no frame names the id, nor will one.
+        """
         self._coming[incoming.id] = []
         large = ""
         body = incoming.body
         if len(body) > INLINE_MAX_OCTETS:
             try:
-                large = await self.commits.in_order(lambda: self.log.store_large(incoming.id, body)) or ""
+                stored = await self.commits.in_order(lambda: self._store_large(incoming))
             except asyncio.CancelledError:  # the producer's stream broke: no frame names the id, nor will one
                 self._tell(incoming.id, False)
                 raise
-            body = b""
+            if stored == "":
+                self._tell(incoming.id, False)
+                raise NoSpace
+            large, body = stored or "", b""
         said = records.Accepted(
             id=incoming.id,
             arrived_ms=now_ms,
@@ -137,6 +150,15 @@ class Ledger:
             body=body,
         )
         self.commits.add([said], lambda positions: self._accepted(said, positions, then))
+
+    def _store_large(self, incoming: Incoming) -> str:
+        """The name of the stored body; "" when the disk has no room for it."""
+        try:
+            return self.log.store_large(incoming.id, incoming.body)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            return ""
 
     def _accepted(
         self, said: records.Accepted, positions: list[Position] | None, then: Callable[[Message | None], None]
@@ -169,15 +191,30 @@ class Ledger:
         inline = self.log.read(message.position, message.body_crc)
         return inline + self.log.read_large(message.large) if message.large else inline
 
+    def report(self, message: Message, index: int) -> str:
+        """The last report on a recipient: from memory, or from the log."""
+        recipient = message.recipients[index]
+        if recipient.report or recipient.told == NOWHERE:
+            return recipient.report
+        try:
+            said = self.log.said(recipient.told)
+        except DamagedBody as error:
+            self._damaged(message.id, error)
+            return ""
+        settled = said.settled if isinstance(said, records.Snapshot) else (said,)
+        return next((one.report for one in settled if isinstance(one, records.Settled) and one.recipient == index), "")
+
     def settle(self, reported: Reported, now_ms: int, then: Callable[[Settlement | None], None]) -> None:
         """Takes what a worker reports; tells what it led to once that is committed, or None when that is unknown.
 
         A report of something settled before changes nothing, and is told in its turn all the same.
         """
-        message = self.index.messages.get(reported.id)
+        message = self.index.get(reported.id)
         if message is None or not _is_news(message, reported):
             self.commits.add([], lambda positions: then(None if positions is None else Settlement()), patient=True)
             return
+        if self.cramped and (reported.forwards or reported.kind == Kind.FAILED):
+            reported = _postponed(reported)
         said: list[records.Said] = []
         try:
             said += [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
@@ -185,6 +222,7 @@ class Ledger:
             self._damaged(message.id, error)
             reported = replace(reported, kind=Kind.DEFERRED, report=DAMAGED)
         settled = self._decide(message, reported, now_ms)
+        message.changing += 1
         self.index.learn(settled, NOWHERE)
         settlement = Settlement(message, settled)
         said.insert(0, settled)
@@ -203,13 +241,18 @@ class Ledger:
             then(None)
             return
         for one, position in zip(said, positions, strict=True):
-            if isinstance(one, records.Accepted):
-                settlement.children.append(self._learn_message(one, position))
-            elif isinstance(one, records.Finished):
-                self.index.learn(one, position)
-                settlement.finished = True
+            match one:
+                case records.Accepted():
+                    settlement.children.append(self._learn_message(one, position))
+                case records.Settled():
+                    self.index.committed(one, position)
+                case records.Finished():
+                    self.index.learn(one, position)
+                    settlement.finished = True
         message = settlement.message
-        if settlement.finished and message and message.large and not self.index.large_users[message.large]:
+        if message:
+            message.changing -= 1
+        if settlement.finished and message and message.large and message.large not in self.index.large_users:
             self.commits.later(lambda: self.log.remove_large(message.large))
         then(settlement)
 
@@ -218,7 +261,9 @@ class Ledger:
         kind, report = reported.kind, reported.report
         recipient = message.recipients[reported.recipient]
         if kind == Kind.DEFERRED:
-            if retry.is_too_old(message.arrived_ms, now_ms, self.rules.lifetime_s, self.rules.scale):
+            if not self.cramped and retry.is_too_old(
+                message.arrived_ms, now_ms, self.rules.lifetime_s, self.rules.scale
+            ):
                 kind, report = Kind.FAILED, report + _TOO_OLD
         elif kind not in (Kind.DELIVERED, Kind.FAILED):
             kind = Kind.DEFERRED
@@ -254,8 +299,8 @@ class Ledger:
     def _finish(self, message: Message, settlement: Settlement, now_ms: int) -> list[records.Said]:
         """The end of a message, with the bounce for those recipients that failed."""
         failures = [
-            bounce.Failure(recipient.address, recipient.report)
-            for recipient in message.recipients
+            bounce.Failure(recipient.address, self.report(message, index))
+            for index, recipient in enumerate(message.recipients)
             if recipient.state is State.FAILED
         ]
         said: list[records.Said] = [records.Finished(message.id)]
@@ -295,13 +340,26 @@ class Ledger:
     def _learn_message(self, said: records.Accepted, position: Position) -> Message:
         """Makes a committed message known with the checksum that the scan would read, and without its body."""
         self.index.learn(said, position)
-        message = self.index.messages[said.id]
+        message = self.index.get(said.id)
+        assert message is not None, "it was learned in this moment"
         message.body_crc = zlib.crc32(said.body)
         return message
 
     async def release(self) -> None:
         """The last record of an orderly end: nothing is under way, so the next owner need not wait for anybody."""
         await self.commits.in_order(lambda: self.log.append([records.Released()]))
+
+
+def _postponed(reported: Reported) -> Reported:
+    """The same without what needs room: the forwards are made, and the failure is told, at the next attempt."""
+    wanted = {forward.instruction for forward in reported.forwards}
+    return replace(
+        reported,
+        kind=Kind.DEFERRED,
+        report=_CRAMPED,
+        done=tuple(one for one in reported.done if one not in wanted),
+        forwards=(),
+    )
 
 
 def _is_news(message: Message, reported: Reported) -> bool:

@@ -5,13 +5,16 @@ in doubt. After each commit the full path must still name the directory, by devi
 takes the log renames it, and then nothing that we wrote may be acknowledged.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import zlib
 
 from runtime.durable import Disk
 from runtime.faults import Point, point
-from services.queue import frame, records
+from services.queue import footer, frame, records
+from services.queue.footer import Footer
 from services.queue.names import LogName, Position, SegmentName
 
 # Large enough that beginning one is rare, small enough that the scan reads it at once and disk comes back in portions.
@@ -23,7 +26,12 @@ FRAME_MAX_OCTETS = 16 * 1024 * 1024
 # Bodies above this stand in large/, one file however many messages share it.
 INLINE_MAX_OCTETS = 1024 * 1024
 
-assert FRAME_MAX_OCTETS * 2 < SEGMENT_OCTETS, "a takeover's first frame fits a segment"
+assert FRAME_MAX_OCTETS * 2 + footer.FOOTER_MAX_OCTETS < SEGMENT_OCTETS, "a takeover's first frame fits a segment"
+
+# The next segment, with its blocks: when the disk is full, outcomes still have a place.
+SPARE = "spare"
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class LostLog(Exception):
@@ -47,6 +55,7 @@ class Log:
         self._sequence = next_sequence
         self._current = SegmentName(name.token, 0)
         self._fd = -1
+        self._footer = Footer()
         self._readers: dict[SegmentName, int] = {}
 
     # -- writing: in the commit thread --------------------------------------------------------------------------------
@@ -59,10 +68,14 @@ class Log:
         """
         encoded = [records.encode(one) for one in said]
         octets = frame.OVERHEAD_OCTETS + sum(record.octets() for record in encoded)
-        if self._fd < 0 or self.segments[self._current] + octets > self.segment_octets:
-            self._begin_segment(max(octets, self.segment_octets))
-        place = frame.Place(int(self.name.log, 16), self.name.token, self._current.number, self.segments[self._current])
-        buffers, bodies = frame.encode(place, self._sequence, encoded)
+        if self._fd < 0 or self.segments[self._current] + octets + self._footer.octets > self.segment_octets:
+            self._next_segment(octets)
+        return self._commit(encoded, octets)
+
+    def _commit(self, encoded: list[frame.Record], octets: int) -> list[Position]:
+        offset = self.segments[self._current]
+        place = frame.Place(int(self.name.log, 16), self.name.token, self._current.number, offset)
+        buffers, spans = frame.encode(place, self._sequence, encoded)
         point(Point.LOG_BEFORE_WRITE)  # nothing of these messages exists
         self._disk.write_all(self._fd, buffers)
         point(Point.LOG_AFTER_WRITE)  # the frame may survive, or a part of it: the next owner decides
@@ -70,9 +83,11 @@ class Log:
         point(Point.LOG_AFTER_SYNC)  # the frame survives; nobody was told
         self.recheck()
         point(Point.LOG_AFTER_RECHECK)  # committed; nobody was told
-        self.segments[self._current] += octets
+        self.segments[self._current] = offset + octets
         self._sequence += 1
-        return [Position(self._current, body) for body in bodies]
+        for record, span in zip(encoded, spans, strict=True):
+            self._footer.add(record, span)
+        return [Position(self._current, span, len(record.body)) for record, span in zip(encoded, spans, strict=True)]
 
     def recheck(self) -> None:
         """Raises LostLog unless our full path still names the directory that we opened."""
@@ -83,22 +98,93 @@ class Log:
         if found != self._identity:
             raise LostLog(f"{self.name} was renamed by another owner")
 
-    def _begin_segment(self, octets: int) -> None:
-        """The next segment, its blocks and its name durable before a frame goes in."""
+    def _next_segment(self, octets: int) -> None:
+        """Ends the segment that is full, and begins one that has room for a frame of so many octets."""
+        if self._fd >= 0:
+            self._end_segment()
         name = SegmentName(self.name.token, self._current.number + 1)
+        path = os.path.join(self.path, str(name))
         try:
-            fd = self._disk.create(os.path.join(self.path, str(name)))
-            self._disk.preallocate(fd, octets)
-            self._disk.sync_file(fd)
+            fd = self._take_spare(path, octets)
+            if fd is None:
+                fd = self._disk.create(path)
+                self._disk.preallocate(fd, max(octets, self.segment_octets))
+                self._disk.sync_file(fd)
             self._disk.sync_directory(self.path)
         except FileNotFoundError as error:
             raise LostLog(f"{self.name} was renamed by another owner") from error
         point(Point.SEGMENT_AFTER_CREATE)  # an empty segment: the scan finds no frame in it
-        if self._fd >= 0:
-            os.close(self._fd)
         self._fd = fd
         self._current = name
+        self._footer = Footer()
         self.segments[name] = 0
+
+    def _end_segment(self) -> None:
+        """Writes the footer of the full segment, and gives back what lies behind it."""
+        offset = self.segments[self._current]
+        if self._footer.fits:
+            entries = records.encode(records.Footer(self._footer.written_at(offset)))
+            self._commit([entries], frame.OVERHEAD_OCTETS + entries.octets())
+            self._disk.truncate(self._fd, self.segments[self._current])
+            self._disk.sync_data(self._fd)
+            point(Point.SEGMENT_AFTER_FOOTER)  # a full segment, and none behind it yet
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    # -- the spare segment --------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Octets that can be written without asking the disk for blocks."""
+        left = self.segment_octets - self.segments.get(self._current, 0) - self._footer.octets
+        return max(0, left) + (self.segment_octets if self.has_spare else 0)
+
+    @property
+    def has_spare(self) -> bool:
+        return os.path.exists(os.path.join(self.path, SPARE))
+
+    def make_spare(self) -> bool:
+        """Sees to it that there is a spare segment; False when the disk has no room for one."""
+        path = os.path.join(self.path, SPARE)
+        if os.path.exists(path):
+            return True
+        self.recheck()
+        with contextlib.suppress(FileNotFoundError):  # of an owner that died while making it
+            self._disk.unlink(path + ".draft")
+        try:
+            self._make_spare(path)
+        except FileNotFoundError as error:
+            raise LostLog(f"{self.name} was renamed by another owner") from error
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            return False
+        point(Point.SPARE_AFTER_CREATE)  # a file that is no segment yet
+        return True
+
+    def _make_spare(self, path: str) -> None:
+        fd = self._disk.create(path + ".draft")
+        try:
+            self._disk.preallocate(fd, self.segment_octets)
+            self._disk.sync_file(fd)
+        except OSError:
+            self._disk.unlink(path + ".draft")
+            raise
+        finally:
+            os.close(fd)
+        self._disk.rename(path + ".draft", path)
+        self._disk.sync_directory(self.path)
+
+    def _take_spare(self, path: str, octets: int) -> int | None:
+        """The spare under its name as a segment; None when there is none that is large enough."""
+        spare = os.path.join(self.path, SPARE)
+        try:
+            if os.stat(spare).st_size < max(octets, self.segment_octets):
+                return None
+            self._disk.rename(spare, path)
+        except FileNotFoundError:
+            return None  # or the log was taken: then the next call finds out
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def store_large(self, message: str, body: bytes) -> str:
         """Keeps a body in large/, durable before any frame names it; returns the name, which holds its SHA-256.
@@ -147,16 +233,32 @@ class Log:
 
     def read(self, at: Position, crc: int) -> bytes:
         """A body from the frames; DamagedBody when its octets are not those that were accepted."""
-        try:
-            if at.segment not in self._readers:
-                path = os.path.join(self.path, str(at.segment))
-                self._readers[at.segment] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            body = os.pread(self._readers[at.segment], at.body.octets, at.body.offset)
-        except OSError as error:
-            raise DamagedBody(f"{self.name.log}/{at.segment}: {error.strerror}") from error
-        if len(body) != at.body.octets or zlib.crc32(body) != crc:
+        body = self.read_raw(at.segment, at.body)
+        if zlib.crc32(body) != crc:
             raise DamagedBody(f"{self.name.log}/{at.segment} at {at.body.offset}")
         return body
+
+    def said(self, at: Position) -> records.Said:
+        """What the record there says, without its body; DamagedBody when it cannot be read."""
+        start = at.fields.offset - frame.RECORD_OCTETS
+        octets = self.read_raw(at.segment, frame.Span(start, frame.RECORD_OCTETS + at.fields.octets))
+        try:
+            return records.decode(frame.Record(octets[0], octets[frame.RECORD_OCTETS :]))
+        except records.UnknownRecord as error:
+            raise DamagedBody(f"{self.name.log}/{at.segment} at {start}: {error}") from error
+
+    def read_raw(self, segment: SegmentName, span: frame.Span) -> bytes:
+        """Octets of a segment as they are; DamagedBody when the disk does not give them all."""
+        try:
+            if segment not in self._readers:
+                path = os.path.join(self.path, str(segment))
+                self._readers[segment] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            octets = os.pread(self._readers[segment], span.octets, span.offset)
+        except OSError as error:
+            raise DamagedBody(f"{self.name.log}/{segment}: {error.strerror}") from error
+        if len(octets) != span.octets:
+            raise DamagedBody(f"{self.name.log}/{segment} ends before {span.offset + span.octets}")
+        return octets
 
     def read_large(self, name: str) -> bytes:
         """A body from large/; DamagedBody when it is not the one that its name promises."""

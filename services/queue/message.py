@@ -1,11 +1,19 @@
-"""A message that is not finished, in memory. Pure."""
+"""A message that is not finished, in memory; and the same at rest, as octets.
 
-from dataclasses import dataclass, field
+At rest it is the fields of its own snapshot (records.py) behind its place in the log: a third of the size, and no
+second format. The reports of its recipients are not among them, but where in the log they stand.
+"""
+
+import struct
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from mail.ids import MessageId
+from mail.outcome import Kind
 from mail.routing import Route
-from services.queue.names import Position
+from services.queue import records
+from services.queue.frame import Span
+from services.queue.names import NOWHERE, Position, SegmentName
 
 
 class State(Enum):
@@ -17,7 +25,7 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Recipient:
-    """One recipient of a message, and how far it is."""
+    """One recipient of a message, and how far it is. Its last report is in `report`, or else in the log at `told`."""
 
     address: str
     route: Route
@@ -26,6 +34,7 @@ class Recipient:
     next_attempt_ms: int = 0
     report: str = ""
     done: tuple[int, ...] = ()
+    told: Position = NOWHERE
 
     @property
     def settled(self) -> bool:
@@ -34,7 +43,10 @@ class Recipient:
 
 @dataclass(slots=True)
 class Message:
-    """A message that is not finished. Its body is at `position`, and in large/ when `large` is set."""
+    """A message that is not finished. Its body is at `position`, and in large/ when `large` is set.
+
+    `changing` counts what is on its way to the disk: until that is there the message does not rest.
+    """
 
     id: MessageId
     sender: str
@@ -47,7 +59,129 @@ class Message:
     body_crc: int
     position: Position
     recipients: list[Recipient] = field(default_factory=list)
+    changing: int = 0
 
     @property
     def settled(self) -> bool:
         return all(recipient.settled for recipient in self.recipients)
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether nobody is at work on it."""
+        return not self.changing and all(recipient.state is not State.DELIVERING for recipient in self.recipients)
+
+
+_STATES: dict[int, State] = {Kind.DELIVERED: State.DELIVERED, Kind.FAILED: State.FAILED}
+_KINDS = {state: kind for kind, state in _STATES.items()}
+
+
+def message_of(said: records.Accepted, position: Position) -> Message:
+    """The message that a record says was taken."""
+    return Message(
+        id=said.id,
+        sender=said.sender,
+        arrived_ms=said.arrived_ms,
+        size=said.size,
+        uid=said.uid,
+        envid=said.envid,
+        parent=said.parent,
+        large=said.large,
+        body_crc=said.body_crc,
+        position=position,
+        recipients=[Recipient(address, route) for address, route in zip(said.recipients, said.routes, strict=True)],
+    )
+
+
+def settle(message: Message, said: records.Settled, position: Position) -> None:
+    """Applies what became of one recipient."""
+    if said.recipient >= len(message.recipients):
+        return
+    recipient = message.recipients[said.recipient]
+    recipient.attempts = said.attempts
+    recipient.next_attempt_ms = said.next_attempt_ms
+    recipient.report = said.report
+    recipient.done = said.done
+    recipient.told = position
+    recipient.state = _STATES.get(said.kind, State.WAITING)
+
+
+def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
+    """The record that says all of it; its reports are those that are in memory."""
+    accepted = records.Accepted(
+        id=message.id,
+        arrived_ms=message.arrived_ms,
+        sender=message.sender,
+        recipients=tuple(recipient.address for recipient in message.recipients),
+        routes=tuple(recipient.route for recipient in message.recipients),
+        size=message.size,
+        uid=message.uid,
+        envid=message.envid,
+        parent=message.parent,
+        large=message.large,
+        body=body,
+        body_crc=message.body_crc,
+    )
+    settled = tuple(
+        records.Settled(
+            id=message.id,
+            recipient=index,
+            kind=_KINDS.get(recipient.state, Kind.DEFERRED),
+            attempts=recipient.attempts,
+            next_attempt_ms=recipient.next_attempt_ms,
+            report=recipient.report,
+            done=recipient.done,
+        )
+        for index, recipient in enumerate(message.recipients)
+        if recipient.attempts
+    )
+    return records.Snapshot(accepted, settled)
+
+
+# -- at rest ----------------------------------------------------------------------------------------------------------
+
+_PLACE = struct.Struct(">QIIII")  # token and number of the segment, offset and length of the fields, length of the body
+_NO_ID = MessageId("")
+
+
+def pack(message: Message) -> bytes:
+    """The octets of a message at rest; its id is the key under which they are kept."""
+    tried = [recipient for recipient in message.recipients if recipient.attempts]
+    said = snapshot_of(message)
+    said = records.Snapshot(
+        replace(said.message, id=_NO_ID),
+        tuple(replace(settled, id=_NO_ID, report="") for settled in said.settled),
+    )
+    places = b"".join(_pack_place(recipient.told) for recipient in tried)
+    return _pack_place(message.position) + places + records.encode(said).fields
+
+
+def unpack(message: MessageId, octets: bytes) -> Message:
+    """The message that was packed."""
+    position = _unpack_place(octets, 0)
+    # Places of reports stand before the snapshot, which alone says how many there are: a place begins with a token,
+    # whose first octet is 0, and a snapshot with the tag of its first field, which is not.
+    start = _PLACE.size
+    told: list[Position] = []
+    while octets[start] == 0:
+        told.append(_unpack_place(octets, start))
+        start += _PLACE.size
+    said = records.decode_snapshot(octets[start:])
+    found = message_of(replace(said.message, id=message), position)
+    for settled, place in zip(said.settled, told, strict=True):
+        settle(found, settled, place)
+    return found
+
+
+def segment_of(octets: bytes) -> SegmentName:
+    """Where a packed message stands, without unpacking it."""
+    return SegmentName(*_PLACE.unpack_from(octets)[:2])
+
+
+def _pack_place(position: Position) -> bytes:
+    segment, fields = position.segment, position.fields
+    return _PLACE.pack(segment.token, segment.number, fields.offset, fields.octets, position.body_octets)
+
+
+def _unpack_place(octets: bytes, start: int) -> Position:
+    token, number, offset, length, body = _PLACE.unpack_from(octets, start)
+    return Position(SegmentName(token, number), Span(offset, length), body)

@@ -44,10 +44,15 @@ def parse_segment_name(name: str) -> SegmentName | None:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a record's body stands."""
+    """Where a record stands: its fields, and its body right behind them."""
 
     segment: SegmentName
-    body: Span
+    fields: Span
+    body_octets: int = 0
+
+    @property
+    def body(self) -> Span:
+        return Span(self.fields.offset + self.fields.octets, self.body_octets)
 
 
 # For what is learned before its commit: the record has no place yet.

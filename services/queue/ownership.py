@@ -9,12 +9,14 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from runtime.config import EXIT_CONFIG
 from runtime.durable import Disk
 from runtime.serve import Process
+from services.queue import records
 from services.queue.dispatch import Dispatch
 from services.queue.fence import RENEW_S, Fence, Lease
 from services.queue.index import Index
-from services.queue.log import LostLog
+from services.queue.log import NO_SPACE, LostLog
 from services.queue.names import LogName
 from services.queue.reclaim import reclaim
 from services.queue.spool import LOCK, Spool, try_lock
@@ -32,6 +34,13 @@ assert HEARTBEAT_S * 4 < STILL_S < STILL_WITHOUT_REDIS_S, "a busy owner is not t
 
 # A replica that starts beside others lets each come back to its own log before it takes what is free.
 _SETTLE_S = 3.0
+
+# A log of this size is scanned in a second or two, and new mail waits for it; a larger one is scanned while new mail
+# goes into another.
+_QUICK_OCTETS = 128 * 1024 * 1024
+
+# A disk that was too full to take a log is asked again after this.
+_FULL_AGAIN_S = 5.0
 
 LOGS_MAX = 64  # one replica's share; more would mean that 64 others have died
 
@@ -64,24 +73,37 @@ class Ownership:
         self._disk = Disk()
         self._locks: dict[str, int] = {}
         self._pulses: dict[LogName, _Pulse] = {}
+        self._taking: set[str] = set()
         self._beat = 0
         self._heard = False
 
     async def start(self, store: Store, dispatch: Dispatch) -> None:
-        """Takes our own log, else a free one, else makes one."""
+        """Takes our own logs, else a free one, else makes one: but never waits for a long scan before it takes mail."""
         self._spool.sweep(self._process.instance)
         names, foreign = self._spool.logs()
         for stranger in foreign:
-            self._process.events.warning(f"foreign name in the spool is ignored: {stranger}")
-        mine = [name for name in names if name.owner == self._process.instance]
-        for name in (*mine, *names):
+            self._process.events.warning(f"foreign name in the spool is ignored: {stranger!r}")
+        quick = [name for name in names if self._spool.octets(name) <= _QUICK_OCTETS]
+        mine = [name for name in quick if name.owner == self._process.instance]
+        for name in (*mine, *quick):
             if name in mine or not store.ledgers:
                 await self._take_if_free(name, store, dispatch)
-        if not store.ledgers:
-            log_id = self._process.chance.octets(4).hex()
+        while not store.ledgers and not self._process.stopping.is_set():
+            await self._create(store)
+
+    async def _create(self, store: Store) -> None:
+        """A log of our own; on a full disk later."""
+        log_id = self._process.chance.octets(4).hex()
+        try:
             taken = self._taker.create(log_id, await self._fence.highest_token())
-            self._hold_lock(taken)
-            store.adopt(taken, Index())
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            self._process.events.alert("the spool is full: waiting for room to begin a log")
+            await asyncio.sleep(_FULL_AGAIN_S)
+            return
+        self._hold_lock(taken)
+        store.adopt(taken, Index())
 
     async def keep(self, store: Store, dispatch: Dispatch) -> None:
         """Beats, renews, watches and reclaims until cancelled."""
@@ -90,22 +112,22 @@ class Ownership:
         while True:
             now = self._process.clock.monotonic()
             store.look_at_disk()
-            self._write_heartbeats(store)
+            ours = [name for name in self._spool.logs()[0] if name.owner == self._process.instance]
+            self._write_heartbeats(ours)
             if now - renewed >= RENEW_S:
                 renewed = now
-                await self._renew(store)
-            if now - started >= _SETTLE_S and len(store.ledgers) < LOGS_MAX:
-                await self._look_at_others(store, dispatch)
+                await self._renew(ours)
+            await self._look_at_others(store, dispatch, settled=now - started >= _SETTLE_S)
+            await store.make_spares()
             for ledger in list(store.ledgers.values()):
                 ledger.index.forget(self._process.clock.wall_ms(), self._process.clock.scaled(1.0))
                 await reclaim(ledger, self._process.events)
             self._remove_empty(store)
             await asyncio.sleep(HEARTBEAT_S)
 
-    async def _renew(self, store: Store) -> None:
+    async def _renew(self, ours: list[LogName]) -> None:
         """Tells Redis which logs are ours, and the operator when Redis stops or begins to hear it."""
-        leases = [self._fence.renew(log, ledger.log.name.token) for log, ledger in store.ledgers.items()]
-        heard = all(await asyncio.gather(*leases))
+        heard = all(await asyncio.gather(*(self._fence.renew(name.log, name.token) for name in ours)))
         if heard != self._heard:
             self._heard = heard
             self._process.events.fence(heard)
@@ -120,33 +142,46 @@ class Ownership:
     def _remove_empty(self, store: Store) -> None:
         """Adopted logs take no new mail; once nothing in them is kept or remembered they are removed."""
         for log, ledger in list(store.ledgers.items())[1:]:
-            if ledger.index.is_empty and ledger.commits.idle:
+            if ledger.index.is_empty and ledger.commits.idle and log not in self._taking:
                 store.drop(log)
                 self._spool.remove_log(ledger.log.name)
                 os.close(self._locks.pop(log))
                 self._process.events.removed_log(log)
 
-    def _write_heartbeats(self, store: Store) -> None:
-        """Moves the counter of each of our logs. Not synced: it says that we live, not what we know."""
+    def _write_heartbeats(self, ours: list[LogName]) -> None:
+        """Moves the counter of every log that is ours by name, also of one that is just being scanned. Not synced: it
+        says that we live, not what we know.
+        """
         self._beat += 1
-        for ledger in store.ledgers.values():
+        for name in ours:
+            path = os.path.join(self._spool.log_path(name), "heartbeat")
             try:
-                path = os.path.join(ledger.log.path, "heartbeat")
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError:
                 continue  # renamed by another owner: the next commit's re-check says so
-            os.pwrite(fd, f"{self._process.instance} {self._beat:020}\n".encode(), 0)
-            os.close(fd)
+            with os.fdopen(fd, "wb") as file:
+                file.write(f"{self._process.instance} {self._beat:020}\n".encode())
 
-    async def _look_at_others(self, store: Store, dispatch: Dispatch) -> None:
+    # -- others' logs -------------------------------------------------------------------------------------------------
+
+    async def _look_at_others(self, store: Store, dispatch: Dispatch, settled: bool) -> None:
+        """Begins to take what may be taken, one log at a time; our own of an earlier life need no waiting."""
         names, _ = self._spool.logs()
-        others = [name for name in names if name.log not in store.ledgers]
+        others = [name for name in names if name.log not in store.ledgers and name.log not in self._taking]
         self._pulses = {name: pulse for name, pulse in self._pulses.items() if name in others}
+        if self._taking or len(store.ledgers) >= LOGS_MAX:
+            return
         for name in others:
-            if not await self._take_if_free(name, store, dispatch):
-                still_s = self._still_s(name)
-                if still_s >= STILL_S and may_take(False, await self._fence.lease(name.log), still_s):
-                    await self._take(name, None, store, dispatch)
+            if not settled and name.owner != self._process.instance:
+                continue
+            found, lock = self._try_lock(name)
+            if found and (lock is not None or await self._may_be_overtaken(name)):
+                self._process.keep(self._take(name, lock, store, dispatch))
+                return
+
+    async def _may_be_overtaken(self, name: LogName) -> bool:
+        still_s = self._still_s(name)
+        return still_s >= STILL_S and may_take(False, await self._fence.lease(name.log), still_s)
 
     def _still_s(self, name: LogName) -> float:
         """For how long the heartbeat of a log has stood still, as far as we have watched it."""
@@ -162,30 +197,47 @@ class Ownership:
             return 0.0
         return now - pulse.since
 
-    async def _take_if_free(self, name: LogName, store: Store, dispatch: Dispatch) -> bool:
-        """Takes a log whose lock the kernel has dropped; says whether the lock was free."""
+    def _try_lock(self, name: LogName) -> tuple[bool, int | None]:
+        """Whether the log is still there by this name, and its lock when the kernel has dropped it."""
         try:
-            lock = try_lock(self._spool.log_path(name))
+            return True, try_lock(self._spool.log_path(name))
         except FileNotFoundError:
-            return True  # another taker was quicker
-        if lock is None:
-            return False
-        await self._take(name, lock, store, dispatch)
-        return True
+            return False, None  # another taker was quicker
+
+    async def _take_if_free(self, name: LogName, store: Store, dispatch: Dispatch) -> None:
+        """Takes a log whose lock the kernel has dropped."""
+        lock = self._try_lock(name)[1]
+        if lock is not None:
+            await self._take(name, lock, store, dispatch)
 
     async def _take(self, name: LogName, lock: int | None, store: Store, dispatch: Dispatch) -> None:
+        """Takes a log and puts it to work; when another was quicker, or the disk is too full, nothing has happened."""
         index = Index()
+        self._taking.add(name.log)
         try:
             hint = await self._fence.highest_token()
             taken = await asyncio.get_running_loop().run_in_executor(None, self._taker.take, name, hint, index.learn)
+            taken.lock = lock
+            self._hold_lock(taken)
+            await dispatch.adopt(store.adopt(taken, index), taken.clean)
         except (FileNotFoundError, LostLog):
-            if lock is not None:
-                os.close(lock)
-            return
-        taken.lock = lock
-        self._hold_lock(taken)
-        store.adopt(taken, index)
-        dispatch.adopt(name.log, list(index.messages.values()), taken.clean)
+            _close(lock)
+        except records.UnknownRecord as error:
+            _close(lock)
+            self._refuse(name, error)
+        except OSError as error:
+            _close(lock)
+            if error.errno not in NO_SPACE:
+                raise
+            self._process.events.alert(f"the spool is too full to take log {name.log}: {error.strerror}")
+            await asyncio.sleep(_FULL_AGAIN_S)
+        finally:
+            self._taking.discard(name.log)
+
+    def _refuse(self, name: LogName, error: records.UnknownRecord) -> None:
+        mistake = f"log {name} holds what this version does not know ({error}): start the newer Seapost"
+        self._process.events.alert(mistake)
+        self._process.stop(EXIT_CONFIG)
 
     def _hold_lock(self, taken: Taken) -> None:
         """Keeps the lock of a log; one of our own when it came without: a paused owner may hold the old file's."""
@@ -194,3 +246,8 @@ class Ownership:
             taken.lock = try_lock(taken.log.path)
         if taken.lock is not None:
             self._locks[taken.log.name.log] = taken.lock
+
+
+def _close(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

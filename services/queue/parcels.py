@@ -1,5 +1,7 @@
 """What the Work stream carries, between the wire and our own types: deliveries out, reports in, every field checked."""
 
+from dataclasses import dataclass
+
 from mail.address import acceptable
 from mail.ids import MessageId
 from mail.limits import BODY_CHUNK_OCTETS, RECIPIENTS_MAX
@@ -7,7 +9,7 @@ from mail.outcome import Kind
 from mail.verp import sender_for
 from proto import work_pb2
 from runtime import wire
-from services.queue.flights import Flight
+from services.queue.flights import Flight, parse_key
 from services.queue.ledger import Forward, Reported
 from services.queue.message import Message
 
@@ -34,8 +36,28 @@ def delivery_of(flight: Flight, message: Message, body: bytes) -> work_pb2.Deliv
     )
 
 
-def reported_by(message: MessageId, attempt: int, outcome: work_pb2.Outcome) -> Reported:
-    """What a worker says. A report with a forward that no envelope could hold is a deferral: nothing of it is done."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a worker says became of a recipient; `reported` is None when its key names no delivery of ours.
+    `unreachable`: the destination as a whole did not answer.
+    """
+
+    key: str
+    log: str
+    recipient: int
+    reported: Reported | None
+    possible_duplicate: bool
+    unreachable: bool
+
+
+def heard(outcome: work_pb2.Outcome) -> Heard:
+    log, message, attempt, _ = parse_key(outcome.key)
+    reported = _reported(message, attempt, outcome) if message else None
+    return Heard(outcome.key, log, outcome.recipient, reported, outcome.possible_duplicate, outcome.unreachable)
+
+
+def _reported(message: MessageId, attempt: int, outcome: work_pb2.Outcome) -> Reported:
+    """A report with a forward that no envelope could hold is a deferral: nothing of it is done."""
     forwards = tuple(
         Forward(one.sender, tuple(one.recipients), one.header, one.instruction) for one in outcome.forwards
     )

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import assert_never
 
-from mail import address
-from mail.routing import Channel
 from runtime.clock import Clock
 from services.queue.dispatch import Dispatch
+from services.queue.errand import destination_of
 from services.queue.message import Message, Recipient, State
 from services.queue.plan import Plan
 
@@ -41,7 +40,7 @@ class Reasons:
             return Reason.DELIVERING
         if recipient.next_attempt_ms > self._clock.wall_ms():
             return Reason.SCHEDULE
-        return Reason.SLOT if self._dispatch.has_worker(recipient.route.channel) else Reason.WORKER
+        return Reason.SLOT if self._dispatch.links.has_worker(recipient.route.channel) else Reason.WORKER
 
     def sentence(self, reason: Reason, recipient: Recipient) -> str:
         """The same for people."""
@@ -56,8 +55,14 @@ class Reasons:
             case Reason.WORKER:
                 return f"no {channel.value} worker is connected"
             case Reason.SLOT:
-                local, domain = address.split(recipient.route.address)
-                return self._plan.why(channel, (local if channel is Channel.LOCAL else domain).lower())
+                destination = destination_of(recipient)
+                trouble = self._plan.trouble(channel, destination)
+                limit = self._plan.limit_reached(channel, destination)
+                if trouble:
+                    return f"{destination} cannot be reached since {_date(trouble.since_ms)}"
+                if limit:
+                    return f"{limit} transactions with {destination} are under way"
+                return f"no free {channel.value} slot"
             case _:
                 assert_never(reason)
 

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from google.protobuf.message import DecodeError
 
+from mail.dsn import Wish
 from mail.ids import MessageId
 from mail.routing import Channel, Route
 from proto import spool_pb2
@@ -30,8 +31,10 @@ class Accepted:
     envid: str = ""
     parent: str = ""
     large: str = ""
+    ret: str = ""
+    wishes: tuple[Wish, ...] = ()  # one for each recipient, or none at all
     body: bytes = field(default=b"", repr=False)
-    body_crc: int = 0
+    body_crc: int = 0  # of `body` when it was accepted; 0: to be computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Settled:
     next_attempt_ms: int
     report: str
     done: tuple[int, ...] = ()
+    relayed: bool = False  # taken by a server that does not report deliveries
+    warned: tuple[int, ...] = ()  # recipients of whose delay the sender was told with this
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,16 @@ class Released:
     """The owner ended in order: nothing was under way."""
 
 
-Said = Accepted | Settled | Refused | Finished | Seal | Snapshot | Remembered | Released
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The last record of a full segment: every record before it, without bodies (footer.py)."""
 
-_ACCEPTED, _SETTLED, _REFUSED, _FINISHED, _SEAL, _SNAPSHOT, _REMEMBERED, _RELEASED = range(1, 9)
+    entries: bytes = field(repr=False)
+
+
+Said = Accepted | Settled | Refused | Finished | Seal | Snapshot | Remembered | Released | Footer
+
+_ACCEPTED, _SETTLED, _REFUSED, _FINISHED, SEAL, _SNAPSHOT, _REMEMBERED, RELEASED, FOOTER = range(1, 10)
 _LETTERS = {Channel.LOCAL: "L", Channel.REMOTE: "R"}
 _CHANNELS = {letter: channel for channel, letter in _LETTERS.items()}
 
@@ -113,7 +125,7 @@ def encode(said: Said) -> Record:
             return Record(_FINISHED, spool_pb2.Finished(id=said.id).SerializeToString())
         case Seal():
             segments = [spool_pb2.SealedSegment(name=name, length=length) for name, length in said.lengths.items()]
-            return Record(_SEAL, spool_pb2.Seal(segments=segments).SerializeToString())
+            return Record(SEAL, spool_pb2.Seal(segments=segments).SerializeToString())
         case Snapshot():
             fields = spool_pb2.Snapshot(message=_accepted(said.message), settled=map(_settled, said.settled))
             return Record(_SNAPSHOT, fields.SerializeToString(), said.message.body)
@@ -121,7 +133,9 @@ def encode(said: Said) -> Record:
             remembered = spool_pb2.Remembered(finished=said.finished, refused=said.refused)
             return Record(_REMEMBERED, remembered.SerializeToString())
         case Released():
-            return Record(_RELEASED, b"")
+            return Record(RELEASED, b"")
+        case Footer():
+            return Record(FOOTER, b"", said.entries)
         case _:
             assert_never(said)
 
@@ -148,16 +162,22 @@ def _decode(record: Record) -> Said:
             seal = spool_pb2.Seal.FromString(record.fields)
             return Seal({segment.name: segment.length for segment in seal.segments})
         case 6:
-            snapshot = spool_pb2.Snapshot.FromString(record.fields)
-            settled = tuple(_read_settled(one) for one in snapshot.settled)
-            return Snapshot(_read_accepted(snapshot.message, record.body), settled)
+            return decode_snapshot(record.fields, record.body)
         case 7:
             ids = spool_pb2.Remembered.FromString(record.fields)
             return Remembered(tuple(map(MessageId, ids.finished)), tuple(map(MessageId, ids.refused)))
         case 8:
             return Released()
+        case 9:
+            return Footer(record.body)
         case _:
             raise UnknownRecord(f"kind {record.kind}")
+
+
+def decode_snapshot(fields: bytes, body: bytes = b"") -> Snapshot:
+    """The snapshot whose fields these are."""
+    snapshot = spool_pb2.Snapshot.FromString(fields)
+    return Snapshot(_read_accepted(snapshot.message, body), tuple(map(_read_settled, snapshot.settled)))
 
 
 def _accepted(said: Accepted) -> spool_pb2.Accepted:
@@ -166,13 +186,16 @@ def _accepted(said: Accepted) -> spool_pb2.Accepted:
         arrived_ms=said.arrived_ms,
         sender=said.sender,
         recipients=said.recipients,
-        routed=[_LETTERS[route.channel] + route.address for route in said.routes],
+        routed=map(_routed, said.recipients, said.routes),
         uid=said.uid,
         envid=said.envid,
         parent=said.parent,
         size=said.size,
         large=said.large,
-        body_crc=zlib.crc32(said.body),
+        ret=said.ret,
+        notify=[wish.notify for wish in said.wishes],
+        orcpt=[wish.orcpt for wish in said.wishes],
+        body_crc=said.body_crc or zlib.crc32(said.body),
     )
 
 
@@ -182,15 +205,25 @@ def _read_accepted(fields: spool_pb2.Accepted, body: bytes) -> Accepted:
         arrived_ms=fields.arrived_ms,
         sender=fields.sender,
         recipients=tuple(fields.recipients),
-        routes=tuple(Route(_CHANNELS[routed[0]], routed[1:]) for routed in fields.routed),
+        routes=tuple(
+            Route(_CHANNELS[routed[0]], routed[1:] or address)
+            for routed, address in zip(fields.routed, fields.recipients, strict=True)
+        ),
         size=fields.size,
         uid=fields.uid,
         envid=fields.envid,
         parent=fields.parent,
         large=fields.large,
+        ret=fields.ret,
+        wishes=tuple(map(Wish, fields.notify, fields.orcpt)),
         body=body,
         body_crc=fields.body_crc,
     )
+
+
+def _routed(address: str, route: Route) -> str:
+    """The channel's letter, and the address when it was rewritten."""
+    return _LETTERS[route.channel] + (route.address if route.address != address else "")
 
 
 def _settled(said: Settled) -> spool_pb2.Settled:
@@ -202,6 +235,8 @@ def _settled(said: Settled) -> spool_pb2.Settled:
         next_attempt_ms=said.next_attempt_ms,
         report=said.report,
         done=said.done,
+        relayed=said.relayed,
+        warned=said.warned,
     )
 
 
@@ -214,4 +249,6 @@ def _read_settled(fields: spool_pb2.Settled) -> Settled:
         next_attempt_ms=fields.next_attempt_ms,
         report=fields.report,
         done=tuple(fields.done),
+        relayed=fields.relayed,
+        warned=tuple(fields.warned),
     )

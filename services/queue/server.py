@@ -62,10 +62,10 @@ class Admin(admin_pb2_grpc.AdminServicer):
     async def Stats(self, request: admin_pb2.StatsRequest, context: Any) -> admin_pb2.StatsReply:
         ledgers = self._store.ledgers
         reply = admin_pb2.StatsReply(
-            messages=sum(len(ledger.index.messages) for ledger in ledgers.values()),
+            messages=sum(len(ledger.index) for ledger in ledgers.values()),
             delivering=self._dispatch.under_way,
             logs=list(ledgers),
-            workers=[link.worker for link in self._dispatch.links],
+            workers=[link.worker for link in self._dispatch.links.all()],
             replica=self._process.instance,
             slots=[
                 admin_pb2.WorkerSlots(
@@ -75,7 +75,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
                     busy=link.out,
                     draining=link.draining,
                 )
-                for link in self._dispatch.links
+                for link in self._dispatch.links.all()
                 if link.worker
             ],
         )

@@ -14,6 +14,7 @@ from mail.maildir import CLUSTER_MAX_CHARACTERS
 from runtime.config import ConfigError
 from runtime.durable import Disk
 from services.queue.names import LogName, parse_log_name, parse_segment_name
+from services.queue.quarantine import Quarantine
 
 VERSION = 1
 
@@ -27,9 +28,6 @@ LOCK = "owner.lock"
 _TOKEN_NAME = re.compile(r"\d{10}\Z")
 _FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
-
-# A torn tail or a damaged stretch is copied aside up to this size: enough to see what it was.
-_QUARANTINE_MAX_OCTETS = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +105,14 @@ class Spool:
                 foreign.append(entry)
         return names, foreign
 
+    def octets(self, name: LogName) -> int:
+        """How much a log takes on the disk; 0 when it is not there any more."""
+        try:
+            with os.scandir(self.log_path(name)) as entries:
+                return sum(entry.stat().st_size for entry in entries if parse_segment_name(entry.name))
+        except FileNotFoundError:
+            return 0
+
     def claim_token(self, hint: int) -> int:
         """A token above every one ever used here, ours alone: its file in tokens/ was created by us, durably."""
         highest = max([hint, *self._tokens_seen()])
@@ -118,7 +124,15 @@ class Spool:
                 continue
             os.close(fd)
             self._disk.sync_directory(self._tokens)
+            self._remove_tokens_below(highest)
             return highest
+
+    def _remove_tokens_below(self, highest: int) -> None:
+        """One file is enough to say what was used; ours is durable."""
+        for entry in os.listdir(self._tokens):
+            if _TOKEN_NAME.match(entry) and int(entry) < highest:
+                with contextlib.suppress(FileNotFoundError):  # another replica claims too
+                    self._disk.unlink(os.path.join(self._tokens, entry))
 
     def _tokens_seen(self) -> list[int]:
         seen = [int(name) for name in os.listdir(self._tokens) if _TOKEN_NAME.match(name)]
@@ -166,7 +180,5 @@ class Spool:
                     self._disk.remove_tree(os.path.join(self._logs, entry))
 
     def set_aside(self, label: str, octets: bytes) -> str:
-        """Copies octets that count for nothing into quarantine/, for somebody to look at; returns the path."""
-        path = os.path.join(self._quarantine, label)
-        self._disk.replace_file(path, octets[:_QUARANTINE_MAX_OCTETS])
-        return path
+        """Copies octets that count for nothing into quarantine/, for somebody to look at; says where to, or why not."""
+        return Quarantine(self._quarantine, self._disk).set_aside(label, octets)

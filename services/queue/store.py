@@ -14,7 +14,7 @@ from runtime.config import EXIT_IO, EXIT_TEMPORARY
 from runtime.serve import Process
 from services.queue.commit import WAITING_MAX_OCTETS, Commits
 from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing
-from services.queue.ledger import Incoming, Ledger, Rules
+from services.queue.ledger import Incoming, Ledger, NoSpace, Rules
 from services.queue.log import DamagedBody, LostLog
 from services.queue.message import Message
 from services.queue.takeover import Taken
@@ -46,11 +46,12 @@ class Store:
         self.rules = rules
         self.ledgers: dict[str, Ledger] = {}
         self.draining = False
-        self.on_message: Callable[[str, Message], None] = lambda log, message: None
+        self.on_message: Callable[[Message], None] = lambda message: None
         self.on_change: list[Callable[[], None]] = []
         self._process = process
         self._spool_path = spool_path
         self._low_space = False
+        self._spares_missing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- logs ---------------------------------------------------------------------------------------------------------
@@ -66,8 +67,8 @@ class Store:
         ledger = Ledger(taken.log, index, commits, self.rules, self._damaged)
         self.ledgers[name] = ledger
         self._tasks.append(self._process.keep(commits.run()))
-        self._process.events.took_log(name, taken.log.name.token, len(index.messages), taken.torn)
-        for orphan in set(taken.log.large_names()) - {large for large, users in index.large_users.items() if users}:
+        self._process.events.took_log(name, taken.log.name.token, len(index), taken.torn)
+        for orphan in set(taken.log.large_names()) - index.large_users.keys():
             commits.later(lambda orphan=orphan: taken.log.remove_large(orphan))  # type: ignore[misc]
         self._changed()
         return ledger
@@ -113,10 +114,17 @@ class Store:
         wanted = max(_FREE_MIN_OCTETS, min(size // _FREE_PART, _FREE_MAX_OCTETS))
         # A file system that says 0 inodes (btrfs) makes them as it goes.
         few_inodes = found.f_files > 0 and found.f_favail < _FREE_INODES
-        low = found.f_bavail * found.f_frsize < min(wanted, size // 2) or few_inodes
+        low = found.f_bavail * found.f_frsize < min(wanted, size // 2) or few_inodes or self._spares_missing
         if low and not self._low_space:
             self._process.events.alert("the spool is nearly full: new mail is refused")
         self._low_space = low
+        for ledger in self.ledgers.values():
+            ledger.cramped = low
+
+    async def make_spares(self) -> None:
+        """Sees to it that every log has its spare segment; a disk without room for one is full."""
+        made = [await ledger.commits.in_order(ledger.log.make_spare) for ledger in list(self.ledgers.values())]
+        self._spares_missing = False in made
 
     # -- mail in ------------------------------------------------------------------------------------------------------
 
@@ -135,14 +143,17 @@ class Store:
             answer(refusal)
         else:
             now_ms = self._process.clock.wall_ms()
-            await ledger.accept(incoming, now_ms, lambda message: self._accepted(log, message, answer))
+            try:
+                await ledger.accept(incoming, now_ms, lambda message: self._accepted(message, answer))
+            except NoSpace:
+                answer(FULL)
 
-    def _accepted(self, log: str, message: Message | None, answer: Answer) -> None:
+    def _accepted(self, message: Message | None, answer: Answer) -> None:
         if message is None:
             answer(UNKNOWN)
             return
         self.announce(message)
-        self.on_message(log, message)
+        self.on_message(message)
         answer(None)
 
     def announce(self, message: Message) -> None:
@@ -191,8 +202,9 @@ class Store:
     def find(self, message: MessageId) -> tuple[str, Message] | None:
         """A message that is not finished, and its log."""
         for log, ledger in self.ledgers.items():
-            if message in ledger.index.messages:
-                return log, ledger.index.messages[message]
+            found = ledger.index.get(message)
+            if found:
+                return log, found
         return None
 
     # -- trouble ------------------------------------------------------------------------------------------------------

@@ -51,18 +51,18 @@ class Survey:
     def find(self, log: str, message: MessageId) -> Message | None:
         """A message that is kept in a log of ours, to read it."""
         ledger = self._store.ledgers.get(log)
-        return ledger.index.messages.get(message) if ledger else None
+        return ledger.index.look_at(message) if ledger else None
 
     def whereabouts(self, message: MessageId) -> Ledger | None:
         """The ledger that keeps a message."""
-        return next((ledger for ledger in self._store.ledgers.values() if message in ledger.index.messages), None)
+        return next((ledger for ledger in self._store.ledgers.values() if message in ledger.index), None)
 
     def matching(self, selection: Selection, ids: list[MessageId]) -> list[Kept]:
         """Those of the ids that are kept here and match, in their order. Does not pause: they are few."""
         found: list[Kept] = []
         for message_id in ids:
             ledger = self.whereabouts(message_id)
-            message = ledger.index.messages.get(message_id) if ledger else None
+            message = ledger.index.look_at(message_id) if ledger else None
             if ledger and message and self._is_meant(selection, message):
                 found.append((ledger.log.name.log, message))
         return found
@@ -78,5 +78,5 @@ class Survey:
 
 
 def _ids_of(log: str, ledger: Ledger) -> Iterator[tuple[MessageId, str]]:
-    for message in sorted(ledger.index.messages):
+    for message in ledger.index.ids():
         yield message, log

@@ -26,7 +26,7 @@ RIMS = {
     "services/queue/parcels.py",
     "services/queue/records.py",
 }
-RIM_NAMES = {"server.py", "intake.py", "dispatch.py"}
+RIM_NAMES = {"server.py", "intake.py", "links.py"}
 
 # Folders of the repository that a document may point into. `control/` is not one: a document means the state's.
 DOCUMENTED = {".ci", "bin", "cli", "docs", "k8s", "mail", "proto", "requirements", "runtime", "services", "tests"}

@@ -77,6 +77,8 @@ QUEUE_WALKS = {
         "queue-0",
         (
             (Point.SEGMENT_AFTER_CREATE, 3),
+            (Point.SEGMENT_AFTER_FOOTER, 2),
+            (Point.SPARE_AFTER_CREATE, 2),
             (Point.LARGE_AFTER_SYNC, 2),
             (Point.RECLAIM_AFTER_SNAPSHOT, 2),
             (Point.RECLAIM_AFTER_UNLINK, 2),

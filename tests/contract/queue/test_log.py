@@ -213,7 +213,7 @@ def test_what_was_copied_forward_twice_does_not_outlive_its_end(yard: Yard) -> N
     yard.take("queue-1")
     log = yard.take("queue-2").log
     log.append([records.Finished(an_id(1))])
-    log._begin_segment(log.segment_octets)
+    log._next_segment(0)
     log.append([records.Remembered((), ())])
     while len(log.segments) > 1:
         log.remove_segment(next(iter(log.segments)))
@@ -225,11 +225,11 @@ def test_a_frame_in_a_segment_that_was_empty_at_the_seal_never_counts(yard: Yard
     """A former owner, stopped between making a segment and writing there, goes on much later."""
     former = yard.create()
     former.append([accepted(1)])
-    former._begin_segment(former.segment_octets)
+    former._next_segment(0)
     log = yard.take("queue-1").log
     with pytest.raises(LostLog):
         former.append([accepted(2)])
-    log._begin_segment(log.segment_octets)
+    log._next_segment(0)
     log.append([accepted(3)])
     while len(log.segments) > 1:
         log.remove_segment(next(iter(log.segments)))

@@ -28,11 +28,15 @@ def test_what_was_written_is_read(said: list[Record]) -> None:
 
 
 @given(records)
-def test_spans_name_the_bodies(said: list[Record]) -> None:
+def test_spans_name_the_fields_and_the_bodies_behind_them(said: list[Record]) -> None:
     octets = written(HERE, said)
     found = frame.decode(memoryview(octets), HERE, with_bodies=False)
     assert found is not None
-    bodies = [octets[span.offset : span.offset + span.octets] for span in found.bodies]
+    ends = [span.offset + span.octets for span in found.fields]
+    assert [octets[span.offset : end] for span, end in zip(found.fields, ends, strict=True)] == [
+        record.fields for record in said
+    ]
+    bodies = [octets[end : end + length] for end, length in zip(ends, found.bodies, strict=True)]
     assert bodies == [record.body for record in said]
 
 
