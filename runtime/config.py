@@ -5,6 +5,7 @@ Exit status 78 (EX_CONFIG of sysexits(3)) is given by runtime/serve.py.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,10 @@ from urllib.parse import urlsplit
 
 # The name in every certificate of ours: addresses change, the CA and the role in the common name do not.
 SERVER_NAME = "seapost.internal"
+
+# An instance's name is part of file names, in the spool and in EVENTS_DIR: no dot, no slash, and short.
+INSTANCE_MAX_CHARACTERS = 64
+_INSTANCE = re.compile(rf"[A-Za-z0-9_-]{{1,{INSTANCE_MAX_CHARACTERS}}}")
 
 EXIT_CONFIG = 78
 EXIT_IO = 74
@@ -53,6 +58,17 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 port = integer(0, 65_535)
+
+
+def instance_name(value: str) -> str:
+    if value and not _INSTANCE.fullmatch(value):
+        raise ValueError(f"is not a name of at most {INSTANCE_MAX_CHARACTERS} letters, digits, - and _")
+    return value
+
+
+def instance_of(role: str, host: str) -> str:
+    """The name of an instance that was given none: role and host, with what cannot stand in a file's name replaced."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{role}-{host}")[-INSTANCE_MAX_CHARACTERS:]
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -116,7 +132,7 @@ def setting(name: str, parse: Callable[[str], T], default: str | None = None) ->
 class ServiceConfig:
     """What every service is told."""
 
-    instance: str = setting("INSTANCE", text, "")
+    instance: str = setting("INSTANCE", instance_name, "")
     control_dir: str = setting("CONTROL_DIR", text, "var/control")
     tls_dir: str = setting("TLS_DIR", text, "var/tls")
     events_dir: str = setting("EVENTS_DIR", text, "")

@@ -19,7 +19,7 @@ import prometheus_client
 import uvloop
 
 from runtime.clock import SystemChance, SystemClock
-from runtime.config import EXIT_CONFIG, EXIT_IO, Address, ConfigError, ServiceConfig, load
+from runtime.config import EXIT_CONFIG, EXIT_IO, Address, ConfigError, ServiceConfig, instance_of, load
 from runtime.events import Events
 from runtime.rpc import Identity, Server
 
@@ -33,7 +33,7 @@ class Process:
     """What a running service has from its surroundings: clock, chance, events, identity, RPC server, signals."""
 
     def __init__(self, role: str, config: ServiceConfig) -> None:
-        instance = config.instance or f"{role}-{socket.gethostname()}"
+        instance = config.instance or instance_of(role, socket.gethostname())
         self.role = role
         self.instance = instance
         self.clock = SystemClock(config.time_scale)
