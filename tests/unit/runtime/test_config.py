@@ -25,7 +25,7 @@ def test_a_name_of_an_instance_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["queue.0", "../queue", "x" * 65, "queue 0", "queue-0\n"])
 def test_a_name_that_cannot_stand_in_a_file_s_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="INSTANCE=.* is not a name"):
+    with pytest.raises(ConfigError, match=r"INSTANCE=.* is not a name"):
         load(QueueConfig, {"INSTANCE": name})
 
 
