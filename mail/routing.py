@@ -42,6 +42,17 @@ class RoutingTable:
             return Route(Channel.LOCAL, f"{prepend}-{local}@{domain}")
         return Route(Channel.REMOTE, recipient)
 
+    def without_prepend(self, rewritten: str) -> str:
+        """A rewritten address as a bounce shows it: without the prepend of a virtual domain (qmail-send.c)."""
+        _, domain = address.split(rewritten)
+        if domain.lower() in self.locals:
+            return rewritten
+        for key in (domain.lower(), *control.suffixes(domain), ""):
+            if key in self.virtualdomains:
+                prepend = f"{self.virtualdomains[key]}-"
+                return rewritten.removeprefix(prepend) if len(prepend) > 1 else rewritten
+        return rewritten
+
     def _without_percents(self, recipient: str) -> str:
         while True:
             local, domain = address.split(recipient)
