@@ -1,0 +1,92 @@
+"""`make sabotage`: takes everything that keeps mail away, one thing at a time, and prints who noticed.
+
+Exit status 0 when every sabotage was noticed but those in survivors.txt, 1 otherwise. Words after ARGS= choose the
+sabotages whose key has one of them.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+
+from runtime.clock import SystemClock
+from tests.sabotage import patches, survivors
+from tests.sabotage.census import SUBJECTS, Sabotage, census
+from tests.sabotage.workshop import Verdict, Workshop
+
+_WIDTH = 110
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only sabotages whose key has one of these in it")
+    parser.add_argument("--parallel", type=int, default=2)
+    chosen = parser.parse_args()
+    clock = SystemClock()
+    began = clock.monotonic()
+    everything = [*patches.all(), *(one for path in SUBJECTS for one in census(path))]
+    wanted = [one for one in everything if not chosen.words or any(word in one.key for word in chosen.words)]
+    verdicts = []
+    for verdict in _verdicts(wanted, chosen.parallel):
+        verdicts.append(verdict)
+        _print_row(len(verdicts), len(wanted), verdict)
+    mistakes = _mistakes(verdicts, {one.key for one in everything})
+    noticed = sum(bool(verdict.by) for verdict in verdicts)
+    seconds = clock.monotonic() - began
+    print(f"\n{len(verdicts)} sabotages, {noticed} noticed, {len(verdicts) - noticed} not, in {seconds:.0f} s")
+    print(*mistakes, sep="\n", file=sys.stderr)
+    return 1 if mistakes else 0
+
+
+def _verdicts(wanted: list[Sabotage], parallel: int) -> Iterator[Verdict]:
+    """In the order in which they come, from several workshops at once."""
+    workshops: Queue[Workshop] = Queue()
+    made = [Workshop() for _ in range(parallel)]
+    try:
+        with ThreadPoolExecutor(parallel) as pool:
+            footprints, *_ = pool.map(Workshop.first_run, made)
+            for workshop in made:
+                workshops.put(workshop)
+
+            def verdict(one: Sabotage) -> Verdict:
+                workshop = workshops.get()
+                try:
+                    return workshop.try_out(one, footprints)
+                finally:
+                    workshops.put(workshop)
+
+            yield from pool.map(verdict, wanted)
+    finally:
+        for workshop in made:
+            workshop.close()
+
+
+def _print_row(number: int, of: int, verdict: Verdict) -> None:
+    one = verdict.sabotage
+    what = f"{one.kind.value}: {one.what}"
+    by = verdict.by.rpartition("/")[2] or (f"NOBODY of {verdict.asked}" if verdict.asked else "NOBODY runs it")
+    print(
+        f"{number:3}/{of} {verdict.seconds:5.1f} s  {one.path}:{one.line} {_cut(what)}\n             {by}", flush=True
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def _mistakes(verdicts: list[Verdict], known: set[str]) -> list[str]:
+    """What is not as the list of survivors says."""
+    listed = survivors.read()
+    found = [
+        f"nobody noticed, and not listed: {v.sabotage.key}"
+        for v in verdicts
+        if not v.by and v.sabotage.key not in listed
+    ]
+    found += [f"listed, but noticed by {v.by}: {v.sabotage.key}" for v in verdicts if v.by and v.sabotage.key in listed]
+    found += [f"listed, but there is no such sabotage: {key}" for key in listed if key not in known]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Copies of the tree in which one thing at a time is taken away, and the tests that are asked whether they notice.
+
+The first run of a copy is of the code as it is: every test must pass, and leaves its footprint, which says whom to ask
+about a line. A sabotage is then written into the copy, the tests that run its lines are asked, the quickest first, and
+the file is put back.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.clock import SystemClock
+from tests.sabotage.census import ROOT, Kind, Sabotage
+from tests.sabotage.oven import OPTIONS
+
+# What a copy has: everything that tests read. Not `var`, not what was built.
+_COPIED = ("mail", "runtime", "services", "proto", "cli", "bin", "control", "tests", "pyproject.toml", "requirements")
+
+# Who may be asked, and what runs in processes of its own, where no footprint is seen.
+POOL = (
+    "tests/unit/queue",
+    "tests/unit/runtime",
+    "tests/contract/queue",
+    "tests/contract/runtime/test_durable.py",
+    "tests/contract/runtime/test_producer.py",
+    "tests/contract/runtime/test_worker.py",
+    "tests/contract/local/test_publish.py",
+    "tests/contract/local/test_publish_order.py",
+)
+_ELSEWHERE = {
+    "runtime/durable.py": ("tests/contract/runtime/test_durable.py",),
+    "runtime/worker.py": ("tests/contract/runtime/test_worker.py",),
+    "runtime/producer.py": ("tests/contract/runtime/test_producer.py",),
+}
+
+_FIRST_RUN_S = 180.0
+# A sabotage that makes tests hang is noticed too: by this, beside five times what they took.
+_PATIENCE_S = 20.0
+# So many seconds of tests are asked about one sabotage.
+_ASKED_S = 12.0
+
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who noticed ("" when nobody did), after how many seconds, and how many tests were asked."""
+
+    sabotage: Sabotage
+    by: str
+    seconds: float
+    asked: int
+
+
+@dataclass(slots=True)
+class Footprints:
+    """What each test runs, as (file, line), and how long it takes."""
+
+    tests: dict[str, tuple[float, frozenset[tuple[str, int]]]] = field(default_factory=dict)
+
+    def of(self, sabotage: Sabotage) -> list[str]:
+        """The tests that run the sabotaged lines, the quickest first, as many as there is time for.
+
+        What runs when a module is imported has no footprint: there everybody is asked who runs anything of the file.
+        """
+        elsewhere = _ELSEWHERE.get(sabotage.path, ("?",))
+        found = [
+            (seconds, test)
+            for test, (seconds, lines) in self.tests.items()
+            if sabotage.lines & lines or test.startswith(elsewhere)
+        ]
+        if not found and sabotage.kind in (Kind.LIMIT, Kind.FLAG) and sabotage.scope == "-":
+            found = [
+                (seconds, test)
+                for test, (seconds, lines) in self.tests.items()
+                if any(path == sabotage.path for path, _ in lines)
+            ]
+        asked, left = [], _ASKED_S
+        for seconds, test in sorted(found):
+            left -= seconds
+            if left > 0:
+                asked.append(test)
+        return asked
+
+    def seconds(self, tests: list[str]) -> float:
+        return sum(self.tests[test][0] for test in tests)
+
+
+class Workshop:
+    """One copy of the tree, and the oven that stands in it."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._place = Path(tempfile.mkdtemp(prefix="sabotage-"))
+        self._tree = self._place / "tree"
+        self._tree.mkdir()
+        skipped = shutil.ignore_patterns("__pycache__", ".pytest_cache")
+        for name in _COPIED:
+            source, target = ROOT / name, self._tree / name
+            if source.is_dir():
+                shutil.copytree(source, target, symlinks=True, ignore=skipped)
+            else:
+                shutil.copy2(source, target)
+        (self._tree / ".venv").symlink_to(Path(sys.prefix))
+        self._environment = {**os.environ, "PYTHONPATH": str(self._tree)}
+        self._oven: subprocess.Popen[str] | None = None
+
+    def first_run(self) -> Footprints:
+        """Runs every test on the code as it is. AssertionError when one fails: then nothing can be learned."""
+        footprint = self._place / "footprint"
+        pool = [name for name in POOL if (self._tree / name).exists()]
+        command = [sys.executable, "-m", "pytest", *OPTIONS, "-p", "tests.sabotage.footprint"]
+        done = subprocess.run(
+            [*command, f"--basetemp={self._place}/first", *pool],
+            cwd=self._tree,
+            env={**self._environment, "FOOTPRINT": str(footprint)},
+            capture_output=True,
+            text=True,
+            timeout=_FIRST_RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"without any sabotage:\n{done.stdout[-4_000:]}{done.stderr[-2_000:]}"
+        found = json.loads(footprint.read_text())
+        return Footprints(
+            {
+                test: (seconds, frozenset((path, line) for path, ran in lines.items() for line in ran))
+                for test, (seconds, lines) in found.items()
+            }
+        )
+
+    def try_out(self, sabotage: Sabotage, footprints: Footprints) -> Verdict:
+        """Asks the tests about one sabotage."""
+        began = self._clock.monotonic()
+        asked = footprints.of(sabotage)
+        if not asked:
+            return Verdict(sabotage, "", 0.0, 0)
+        path = self._tree / sabotage.path
+        source, times = path.read_bytes(), path.stat()
+        path.write_bytes(sabotage.applied(source))
+        os.utime(path, (1, 1))  # no compiled file has this time
+        try:
+            by = self._ask(asked, _PATIENCE_S + 5 * footprints.seconds(asked))
+        finally:
+            path.write_bytes(source)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return Verdict(sabotage, by, self._clock.monotonic() - began, len(asked))
+
+    def _ask(self, tests: list[str], seconds: float) -> str:
+        """The test that fails first; "" when none does."""
+        oven = self._oven or self._light()
+        said = self._place / "said"
+        assert oven.stdin
+        assert oven.stdout
+        oven.stdin.write(json.dumps({"tests": tests, "seconds": seconds, "said": str(said)}) + "\n")
+        oven.stdin.flush()
+        status = json.loads(oven.stdout.readline())
+        if status == 0:
+            return ""
+        text = said.read_text(errors="replace")
+        failed = _FAILED.search(text)
+        if failed:
+            return failed[1]
+        if status == "late":
+            return "time is up"
+        raise AssertionError(f"the oven does not work (status {status}):\n{text[-4_000:]}")
+
+    def _light(self) -> subprocess.Popen[str]:
+        self._oven = subprocess.Popen(
+            [sys.executable, "-m", "tests.sabotage.oven"],
+            cwd=self._tree,
+            env={**self._environment, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self._oven
+
+    def close(self) -> None:
+        """Ends the oven and removes the copy."""
+        if self._oven:
+            assert self._oven.stdin
+            assert self._oven.stdout
+            self._oven.stdin.close()
+            self._oven.wait()
+            self._oven.stdout.close()
+        shutil.rmtree(self._place, ignore_errors=True)
