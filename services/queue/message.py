@@ -5,7 +5,7 @@ second format. The reports of its recipients are not among them, but where in th
 """
 
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mail.ids import MessageId
@@ -107,8 +107,17 @@ def settle(message: Message, said: records.Settled, position: Position) -> None:
 
 def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
     """The record that says all of it; its reports are those that are in memory."""
-    accepted = records.Accepted(
-        id=message.id,
+    settled = tuple(
+        _settled_of(message.id, index, recipient, recipient.report)
+        for index, recipient in enumerate(message.recipients)
+        if recipient.attempts
+    )
+    return records.Snapshot(_accepted_of(message, message.id, body), settled)
+
+
+def _accepted_of(message: Message, name: MessageId, body: bytes) -> records.Accepted:
+    return records.Accepted(
+        id=name,
         arrived_ms=message.arrived_ms,
         sender=message.sender,
         recipients=tuple(recipient.address for recipient in message.recipients),
@@ -121,20 +130,18 @@ def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
         body=body,
         body_crc=message.body_crc,
     )
-    settled = tuple(
-        records.Settled(
-            id=message.id,
-            recipient=index,
-            kind=_KINDS.get(recipient.state, Kind.DEFERRED),
-            attempts=recipient.attempts,
-            next_attempt_ms=recipient.next_attempt_ms,
-            report=recipient.report,
-            done=recipient.done,
-        )
-        for index, recipient in enumerate(message.recipients)
-        if recipient.attempts
+
+
+def _settled_of(name: MessageId, index: int, recipient: Recipient, report: str) -> records.Settled:
+    return records.Settled(
+        id=name,
+        recipient=index,
+        kind=_KINDS.get(recipient.state, Kind.DEFERRED),
+        attempts=recipient.attempts,
+        next_attempt_ms=recipient.next_attempt_ms,
+        report=report,
+        done=recipient.done,
     )
-    return records.Snapshot(accepted, settled)
 
 
 # -- at rest ----------------------------------------------------------------------------------------------------------
@@ -145,13 +152,10 @@ _NO_ID = MessageId("")
 
 def pack(message: Message) -> bytes:
     """The octets of a message at rest; its id is the key under which they are kept."""
-    tried = [recipient for recipient in message.recipients if recipient.attempts]
-    said = snapshot_of(message)
-    said = records.Snapshot(
-        replace(said.message, id=_NO_ID),
-        tuple(replace(settled, id=_NO_ID, report="") for settled in said.settled),
-    )
-    places = b"".join(_pack_place(recipient.told) for recipient in tried)
+    tried = [(index, recipient) for index, recipient in enumerate(message.recipients) if recipient.attempts]
+    settled = tuple(_settled_of(_NO_ID, index, recipient, "") for index, recipient in tried)
+    said = records.Snapshot(_accepted_of(message, _NO_ID, b""), settled)
+    places = b"".join(_pack_place(recipient.told) for _, recipient in tried)
     return _pack_place(message.position) + places + records.encode(said).fields
 
 
@@ -166,7 +170,8 @@ def unpack(message: MessageId, octets: bytes) -> Message:
         told.append(_unpack_place(octets, start))
         start += _PLACE.size
     said = records.decode_snapshot(octets[start:])
-    found = message_of(replace(said.message, id=message), position)
+    found = message_of(said.message, position)
+    found.id = message
     for settled, place in zip(said.settled, told, strict=True):
         settle(found, settled, place)
     return found
