@@ -7,7 +7,7 @@ sent again (window W0 is the client's). One that broke before the dot was never 
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -74,13 +74,14 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is to be sent: each parcel to the recipients, over so many connections."""
+    """What is to be sent: each parcel to the recipients, over so many connections, each with a pause after a parcel."""
 
     port: int
-    parcels: Sequence[Parcel]
+    parcels: Iterable[Parcel]
     recipients: tuple[str, ...]
     connections: int = 10
     sender: str = SENDER
+    pause_s: float = 0.0
 
 
 async def send(what: Round, ledger: Ledger) -> None:
@@ -96,6 +97,7 @@ async def _work(what: Round, waiting: Iterable[Parcel], ledger: Ledger) -> None:
     for parcel in waiting:
         for _ in range(_TRIES):
             if await _try(client, what, parcel, ledger):
+                await asyncio.sleep(what.pause_s)
                 break
             await asyncio.sleep(_RECONNECT_S)  # nothing tells us when somebody listens again
         else:
