@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from mail.dsn import NO_WISH, Wish
 from mail.ids import MessageId
 from mail.outcome import Outcome
 from mail.routing import Channel
@@ -39,11 +40,13 @@ _OUTCOMES_PER_ITEM = 256
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One recipient of a delivery: its position in the envelope, its address as rewritten, the instructions done."""
+    """One recipient of a delivery: its position in the envelope, its address as rewritten, the instructions done, and
+    what the sender wishes to be told of it."""
 
     index: int
     address: str
     done: tuple[int, ...]
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Delivery:
     body: bytes
     number: int
     cluster: str
+    envid: str = ""
+    ret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Result:
     done: tuple[int, ...] = ()
     forwards: tuple[ForwardMail, ...] = ()
     possible_duplicate: bool = False
+    relayed: bool = False  # taken by a server that does not report deliveries
     unreachable: bool = False  # the destination as a whole did not answer: the queue leaves it alone for a while
 
 
@@ -312,11 +318,13 @@ class Worker:
             log=said.log,
             id=MessageId(said.id),
             sender=said.sender,
-            targets=tuple(Target(one.index, one.address, tuple(one.done)) for one in said.recipients),
+            targets=tuple(map(_target, said.recipients)),
             arrived_ms=said.arrived_ms,
             body=body,
             number=said.number,
             cluster=stream.cluster,
+            envid=said.envid,
+            ret=said.ret,
         )
         self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream)
         return delivery
@@ -340,6 +348,10 @@ class Worker:
         return max(claiming, key=lambda stream: stream.logs[log], default=None)
 
 
+def _target(said: work_pb2.Recipient) -> Target:
+    return Target(said.index, said.address, tuple(said.done), Wish(said.notify, said.orcpt))
+
+
 def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
     return work_pb2.Outcome(
         key=delivery.key,
@@ -358,5 +370,6 @@ def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
             for forward in result.forwards
         ],
         possible_duplicate=result.possible_duplicate,
+        relayed=result.relayed,
         unreachable=result.unreachable,
     )

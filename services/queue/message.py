@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mail.dsn import NO_WISH, Wish
 from mail.ids import MessageId
 from mail.outcome import Kind
 from mail.routing import Route
@@ -35,6 +36,9 @@ class Recipient:
     report: str = ""
     done: tuple[int, ...] = ()
     told: Position = NOWHERE
+    wish: Wish = NO_WISH
+    relayed: bool = False  # taken by a server that does not report deliveries
+    warned: bool = False  # the sender was told of the delay
 
     @property
     def settled(self) -> bool:
@@ -60,6 +64,7 @@ class Message:
     position: Position
     recipients: list[Recipient] = field(default_factory=list)
     changing: int = 0
+    ret: str = ""
 
     @property
     def settled(self) -> bool:
@@ -77,6 +82,7 @@ _KINDS = {state: kind for kind, state in _STATES.items()}
 
 def message_of(said: records.Accepted, position: Position) -> Message:
     """The message that a record says was taken."""
+    wishes = said.wishes or (NO_WISH,) * len(said.recipients)
     return Message(
         id=said.id,
         sender=said.sender,
@@ -88,13 +94,17 @@ def message_of(said: records.Accepted, position: Position) -> Message:
         large=said.large,
         body_crc=said.body_crc,
         position=position,
-        recipients=[Recipient(address, route) for address, route in zip(said.recipients, said.routes, strict=True)],
+        ret=said.ret,
+        recipients=[
+            Recipient(address, route, wish=wish)
+            for address, route, wish in zip(said.recipients, said.routes, wishes, strict=True)
+        ],
     )
 
 
 def settle(message: Message, said: records.Settled, position: Position) -> None:
     """Applies what became of one recipient."""
-    if said.recipient >= len(message.recipients):
+    if max(said.recipient, *said.warned, 0) >= len(message.recipients):
         return
     recipient = message.recipients[said.recipient]
     recipient.attempts = said.attempts
@@ -102,6 +112,9 @@ def settle(message: Message, said: records.Settled, position: Position) -> None:
     recipient.report = said.report
     recipient.done = said.done
     recipient.told = position
+    recipient.relayed = said.relayed
+    for warned in said.warned:
+        message.recipients[warned].warned = True
     recipient.state = _STATES.get(said.kind, State.WAITING)
 
 
@@ -116,6 +129,7 @@ def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
 
 
 def _accepted_of(message: Message, name: MessageId, body: bytes) -> records.Accepted:
+    wishes = tuple(recipient.wish for recipient in message.recipients)
     return records.Accepted(
         id=name,
         arrived_ms=message.arrived_ms,
@@ -127,6 +141,8 @@ def _accepted_of(message: Message, name: MessageId, body: bytes) -> records.Acce
         envid=message.envid,
         parent=message.parent,
         large=message.large,
+        ret=message.ret,
+        wishes=wishes if any(wish is not NO_WISH and wish != NO_WISH for wish in wishes) else (),
         body=body,
         body_crc=message.body_crc,
     )
@@ -141,6 +157,8 @@ def _settled_of(name: MessageId, index: int, recipient: Recipient, report: str) 
         next_attempt_ms=recipient.next_attempt_ms,
         report=report,
         done=recipient.done,
+        relayed=recipient.relayed,
+        warned=(index,) if recipient.warned else (),
     )
 
 

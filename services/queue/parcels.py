@@ -26,13 +26,21 @@ def delivery_of(flight: Flight, message: Message, body: bytes) -> work_pb2.Deliv
         id=message.id,
         sender=sender_for(message.sender, targets[0][1].route.address),
         recipients=[
-            work_pb2.Recipient(index=index, address=recipient.route.address, done=recipient.done)
+            work_pb2.Recipient(
+                index=index,
+                address=recipient.route.address,
+                done=recipient.done,
+                notify=recipient.wish.notify,
+                orcpt=recipient.wish.orcpt,
+            )
             for index, recipient in targets
         ],
         arrived_ms=message.arrived_ms,
         body=body[:BODY_CHUNK_OCTETS],
         size=len(body),
         number=flight.numbers[targets[0][0]],
+        envid=message.envid,
+        ret=message.ret,
     )
 
 

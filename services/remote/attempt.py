@@ -206,7 +206,14 @@ class Attempts:
             self._world.events.possible_duplicate("W3", delivery.id)
         became = report.outcomes(ip, done.verdicts, _otherwise(ip, done.ending))
         for target, outcome, verdict in zip(targets, became, done.verdicts, strict=True):
-            results.append(Result(target.index, outcome, possible_duplicate=after_dot and verdict is None))
+            results.append(
+                Result(
+                    target.index,
+                    outcome,
+                    possible_duplicate=after_dot and verdict is None,
+                    relayed=not session.reports_deliveries,
+                )
+            )
         return results
 
 
@@ -252,4 +259,7 @@ def _envelope(delivery: Delivery, targets: list[Target]) -> Envelope:
         size=body.size(delivery.body),
         has_8bit=not is_ascii,
         has_8bit_header=not header.isascii(),
+        envid=delivery.envid,
+        ret=delivery.ret,
+        wishes=tuple(target.wish for target in targets),
     )

@@ -1,7 +1,10 @@
 """A message goes out: the words of the outcome, the octets on the wire, the choice of the connection."""
 
+from dataclasses import replace
+
 import pytest
 
+from mail.dsn import NO_WISH, SUCCESS, Wish
 from mail.outcome import Deferred, Delivered, Failed, word
 from services.remote import body
 from services.remote.config import RemoteControls
@@ -258,6 +261,25 @@ async def test_a_route_is_used_without_asking_for_mx_and_may_be_private(stage: S
 async def test_a_relay_that_the_dns_does_not_know_defers(stage: Stage) -> None:
     stage.set(smtproutes={"": "relay.example"})
     assert await stage.say() == ("deferral", "Sorry, I couldn't find any host by that name. (#4.1.2)\n")
+
+
+@pytest.mark.parametrize("reports", [True, False])
+async def test_what_the_sender_wishes_goes_on_and_a_server_that_does_not_report_is_named(
+    stage: Stage, reports: bool
+) -> None:
+    host = await stage.host()
+    host.answers["EHLO"] = "250-mx\r\n250 DSN" if reports else "250 mx"
+    plain = stage.delivery("a@there.example", "b@there.example")
+    wishes = (Wish(SUCCESS, "rfc822;old@here.example"), NO_WISH)
+    targets = tuple(replace(target, wish=wish) for target, wish in zip(plain.targets, wishes, strict=True))
+    results = await stage.build().deliver(replace(plain, targets=targets, envid="QQ+3D1", ret="HDRS"))
+    assert [word(result.outcome) for result in results] == ["success", "success"]
+    assert [result.relayed for result in results] == [not reports] * 2
+    assert host.commands[1:4] == [
+        "MAIL FROM:<me@here.example>" + " RET=HDRS ENVID=QQ+3D1" * reports,
+        "RCPT TO:<a@there.example>" + " NOTIFY=SUCCESS ORCPT=rfc822;old@here.example" * reports,
+        "RCPT TO:<b@there.example>",
+    ]
 
 
 async def test_new_control_files_count_from_the_next_delivery_on(stage: Stage) -> None:
