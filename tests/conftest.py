@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from cli import embedded
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 STARTS_WITHIN_S = 20
 ENDS_WITHIN_S = 10

@@ -13,7 +13,7 @@ from mail.routing import Channel
 from runtime import wire
 from runtime.serve import Process
 from runtime.worker import ORPHAN_S
-from services.queue import errand
+from services.queue import errand, retry
 from services.queue.errand import Errand, Job, errands_of
 from services.queue.flights import Flight, Flights
 from services.queue.ledger import Ledger, Reported, Settlement
@@ -65,16 +65,15 @@ class Dispatch:
 
     async def adopt(self, ledger: Ledger, clean: bool) -> None:
         """Plans everything in a log that is ours now; after an unclean end, remote attempts may be under way."""
-        now_ms = self._process.clock.wall_ms()
         held_ms = 0
         if not clean:
-            held_ms = now_ms + int(REATTACH_S * 1_000)
+            held_ms = self._process.clock.steady_ms() + int(REATTACH_S * 1_000)
             self._held_until = self._process.clock.monotonic() + REATTACH_S
-            self._suspect_ms[ledger.log.name.log] = now_ms
+            self._suspect_ms[ledger.log.name.log] = ledger.time.now_ms()
         for count, message_id in enumerate(ledger.index.ids()):
             message = ledger.index.look_at(message_id)
             if message:
-                self._plan_all(_held(one, held_ms) for one in errands_of(message))
+                self._plan_all(errands_of(message), ledger.time.ahead_ms(), held_ms)
             if count % _ADOPTED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
@@ -102,11 +101,25 @@ class Dispatch:
     def under_way(self) -> int:
         return sum(self._flights.busy.values())
 
-    def _plan_all(self, errands: Iterable[Errand]) -> None:
-        now_ms = self._process.clock.wall_ms()
+    def _plan_all(self, errands: Iterable[Errand], ahead_ms: int = 0, held_ms: int = 0) -> None:
+        """Plans errands of one log; the steady time of this process, in which those of all logs wait together, is
+        `ahead_ms` ahead of the log's. None waits for longer than the curve lets a living message wait; remote ones wait
+        until `held_ms` at least, for until then their worker may come back.
+        """
+        now_ms, rules = self._process.clock.steady_ms(), self._store.rules
         for one in errands:
-            self._plan.put(one, now_ms)
+            due_ms = one.due_ms + ahead_ms
+            if due_ms > now_ms:
+                longest_ms = retry.longest_gap_ms(one.channel, rules.lifetime_s, rules.scale)
+                due_ms = retry.not_after_gap(due_ms, now_ms, longest_ms)
+            if one.channel is Channel.REMOTE:
+                due_ms = max(due_ms, held_ms)
+            self._plan.put(Errand(one.ticket, one.channel, one.destination, due_ms), now_ms)
         self._pump_soon()
+
+    def _ahead_ms(self, log: str) -> int:
+        ledger = self._store.ledgers.get(log)
+        return ledger.time.ahead_ms() if ledger else 0
 
     def _pump_soon(self) -> None:
         if not self._pump_is_due:
@@ -120,7 +133,7 @@ class Dispatch:
         self._pump_is_due = False
         if self._stopped:
             return
-        now_ms = self._process.clock.wall_ms()
+        now_ms = self._process.clock.steady_ms()
         started = False
         for channel in Channel:
             while taken := self._plan.take(channel, self.links.credit(channel), now_ms):
@@ -139,7 +152,7 @@ class Dispatch:
             self._timer = None
         due_ms = self._plan.next_due_ms()
         if due_ms is not None:
-            # Looked at again every minute at least, because the wall clock may jump under a long wait.
+            # Looked at again every minute at least: the loop's own clock stands still while the machine sleeps.
             delay_s = min(60.0, max(0, due_ms - now_ms) / 1_000)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump)
 
@@ -156,8 +169,8 @@ class Dispatch:
             body = self._store.ledgers[log].body(message)
         except (DamagedBody, OSError) as error:
             self._process.events.alert(f"msg {job.id} is not delivered: {error}")
-            again_ms = self._process.clock.wall_ms() + _DAMAGED_AGAIN_MS
-            self._plan.put(Errand(ticket, channel, job.destination, again_ms), self._process.clock.wall_ms())
+            now_ms = self._process.clock.steady_ms()
+            self._plan.put(Errand(ticket, channel, job.destination, now_ms + _DAMAGED_AGAIN_MS), now_ms)
             return False
         self._warn_of_suspect(job, message)
         link = self.links.freest(channel)
@@ -208,7 +221,7 @@ class Dispatch:
             self._leave(flight)
             self._judge(flight, heard.unreachable, reported)
         then = partial(self._settled, link, heard.key, heard.log, reported)
-        ledger.settle(reported, self._process.clock.wall_ms(), then)
+        ledger.settle(reported, ledger.time.now_ms(), then)
 
     def _settled(
         self, link: Link | None, key: str, log: str, reported: Reported, settlement: Settlement | None
@@ -226,9 +239,11 @@ class Dispatch:
             became = wire.outcome_of(settlement.settled.kind, settlement.settled.report)
             self._process.events.delivery(number, reported.id, became)
             self._status()
-            self._go_on(settlement, settlement.message, flight, reported)
+            self._go_on(log, settlement, settlement.message, flight, reported)
 
-    def _go_on(self, settlement: Settlement, message: Message, flight: Flight | None, reported: Reported) -> None:
+    def _go_on(
+        self, log: str, settlement: Settlement, message: Message, flight: Flight | None, reported: Reported
+    ) -> None:
         for child in settlement.children:
             if child.id == settlement.bounced_to:
                 self._process.events.bounce_msg(message.id, child.id)
@@ -239,9 +254,9 @@ class Dispatch:
         if settlement.finished:
             self._process.events.end_msg(message.id)
         elif flight is None:
-            self._plan_all(errands_of(message, [reported.recipient]))
+            self._plan_all(errands_of(message, [reported.recipient]), self._ahead_ms(log))
         elif not flight.left:
-            self._plan_all(errands_of(message, flight.job.recipients))
+            self._plan_all(errands_of(message, flight.job.recipients), self._ahead_ms(log))
         for child in settlement.children:
             self._store.announce(child)
             self.message_came(child)
@@ -256,12 +271,14 @@ class Dispatch:
     def _judge(self, flight: Flight, unreachable: bool, reported: Reported) -> None:
         """Leaves a destination alone that as a whole did not answer, and ends what has waited for it too long."""
         channel, destination = flight.job.channel, flight.job.destination
-        now_ms = self._process.clock.wall_ms()
+        now_ms = self._process.clock.steady_ms()
         if not unreachable:
             self._plan.reached(channel, destination)
         elif self._plan.unreachable(channel, destination, now_ms):
             rules = self._store.rules
-            oldest_ms = now_ms - int(rules.lifetime_s * rules.scale * 1_000)
+            # Ids are born by the wall clock, which may have been set. This only chooses whom to ask about: the ledger
+            # decides who is too old.
+            oldest_ms = min(now_ms, self._process.clock.wall_ms()) - int(rules.lifetime_s * rules.scale * 1_000)
             for ticket in self._plan.give_up(channel, destination, oldest_ms):
                 self._let_die(ticket, reported.report)
 
@@ -274,10 +291,11 @@ class Dispatch:
         log, message = found
         flight = self._lift_off(job, message, None)
         flight.planned = False
+        ledger = self._store.ledgers[log]
         for index in job.recipients:
             reported = Reported(job.id, index, job.attempt, Kind.DEFERRED, report)
             then = partial(self._settled, None, job.key, log, reported)
-            self._store.ledgers[log].settle(reported, self._process.clock.wall_ms(), then)
+            ledger.settle(reported, ledger.time.now_ms(), then)
 
     def _land(self, flight: Flight) -> None:
         self._leave(flight)
@@ -311,7 +329,7 @@ class Dispatch:
         for index in flight.left:
             if message.recipients[index].state is State.DELIVERING:
                 message.recipients[index].state = State.WAITING
-        self._plan_all(errands_of(message, flight.job.recipients))
+        self._plan_all(errands_of(message, flight.job.recipients), self._ahead_ms(flight.job.log))
 
     # -- the status line ----------------------------------------------------------------------------------------------
 
@@ -319,10 +337,3 @@ class Dispatch:
         busy = self._flights.busy
         local, remote = ((busy[channel], self.links.slots(channel)) for channel in Channel)
         self._process.events.status(local, remote, self._stopped)
-
-
-def _held(one: Errand, until_ms: int) -> Errand:
-    """The same errand, a remote one not before the time until which its worker may come back."""
-    if one.channel is Channel.LOCAL or one.due_ms >= until_ms:
-        return one
-    return Errand(one.ticket, one.channel, one.destination, until_ms)

@@ -35,6 +35,11 @@ AWAKE_MAX = 4_096
 _TIRED_MAX = 8
 
 
+def id_memory_ms(scale: float) -> int:
+    """For how long an id is remembered after its birth."""
+    return int(max(ID_MEMORY_S * scale, ID_MEMORY_MIN_S) * 1_000)
+
+
 class Standing(Enum):
     """What is known of an id."""
 
@@ -119,7 +124,8 @@ class Index:
 
     def forget(self, now_ms: int, scale: float) -> None:
         """Lets go of ids so old that nobody may ask about them any more."""
-        self._memory.pop_born_before(now_ms - int(max(ID_MEMORY_S * scale, ID_MEMORY_MIN_S) * 1_000))
+        self._memory.pop_born_before(now_ms - id_memory_ms(scale))
+        self._memory.pop_born_after(now_ms + id_memory_ms(scale))  # made by a clock that was set back since
 
     @property
     def is_empty(self) -> bool:

@@ -15,12 +15,14 @@ from mail.ids import MessageId
 from mail.limits import BOUNCE_BODY_MAX_OCTETS
 from mail.outcome import Kind
 from mail.routing import RoutingTable
+from runtime.clock import SystemClock
 from services.queue import bounce, records, retry
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
 from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log
 from services.queue.message import Message, State
 from services.queue.names import NOWHERE, Position
+from services.queue.timekeeper import unrecorded
 
 DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
 _TOO_OLD = "I'm not going to try again; this message has been in the queue too long.\n"
@@ -98,6 +100,7 @@ class Ledger:
     def __init__(
         self, log: Log, index: Index, commits: Commits, rules: Rules, damaged: Callable[[MessageId, DamagedBody], None]
     ) -> None:
+        self.time = unrecorded(SystemClock())  # until it is given the log's own
         self.log = log
         self.index = index
         self.commits = commits
@@ -120,7 +123,8 @@ class Ledger:
             then(True)
 
     async def accept(self, incoming: Incoming, now_ms: int, then: Callable[[Message | None], None]) -> None:
-        """Takes a message whose id is unknown; tells it once it is committed, or None when that is unknown.
+        """Takes a message whose id is unknown; tells it once it is committed, or None when that is unknown. `now_ms` is
+        the log's time, as everywhere here.
 
         NoSpace when a large body found no room on the disk: no frame names the id, nor will one.
         """
@@ -260,14 +264,14 @@ class Ledger:
         """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""
         kind, report = reported.kind, reported.report
         recipient = message.recipients[reported.recipient]
+        born_ms = self.time.timeline.born_ms(message.arrived_ms, now_ms)
         if kind == Kind.DEFERRED:
-            if not self.cramped and retry.is_too_old(
-                message.arrived_ms, now_ms, self.rules.lifetime_s, self.rules.scale
-            ):
+            too_old = retry.is_too_old(born_ms, now_ms, self.rules.lifetime_s, self.rules.scale)
+            if too_old and not self.cramped and self.time.timeline.may_expire(now_ms):
                 kind, report = Kind.FAILED, report + _TOO_OLD
         elif kind not in (Kind.DELIVERED, Kind.FAILED):
             kind = Kind.DEFERRED
-        next_ms = retry.next_attempt_ms(message.arrived_ms, now_ms, recipient.route.channel, self.rules.scale)
+        next_ms = retry.next_attempt_ms(born_ms, now_ms, recipient.route.channel, self.rules.scale)
         return records.Settled(
             id=message.id,
             recipient=reported.recipient,
@@ -281,7 +285,7 @@ class Ledger:
     def _child(self, parent: Message, reported: Reported, forward: Forward, now_ms: int) -> records.Accepted:
         """The forward: the original message under a Delivered-To line; a large body is shared, not copied."""
         child = ids.child_id(parent.id, reported.recipient, forward.instruction, "\n".join(forward.recipients))
-        trace = header.received_from_local(child, "by forward", now_ms // 1_000) + forward.header
+        trace = header.received_from_local(child, "by forward", self._date_s(now_ms)) + forward.header
         inline = trace.encode() + self.log.read(parent.position, parent.body_crc)
         return records.Accepted(
             id=child,
@@ -308,7 +312,7 @@ class Ledger:
             return said
         bounce_id = ids.child_id(message.id, 0, _BOUNCE_INSTRUCTION, "bounce")
         made = bounce.compose(
-            self.rules.bounce, message.sender, failures, self._beginning(message), (bounce_id, now_ms // 1_000)
+            self.rules.bounce, message.sender, failures, self._beginning(message), (bounce_id, self._date_s(now_ms))
         )
         if made is None:
             settlement.discarded = True
@@ -325,6 +329,10 @@ class Ledger:
             body=made.body,
         )
         return [notice, *said]
+
+    def _date_s(self, now_ms: int) -> int:
+        """What a header says of an instant: the wall's time, unix seconds."""
+        return self.time.wall_ms(now_ms) // 1_000
 
     def _beginning(self, message: Message) -> bytes:
         """As much of the original as a bounce may carry, and a little more, so that it is seen to be cut."""

@@ -119,8 +119,8 @@ class Ownership:
                 await self._renew(ours)
             await self._look_at_others(store, dispatch, settled=now - started >= _SETTLE_S)
             await store.make_spares()
+            await store.beat()
             for ledger in list(store.ledgers.values()):
-                ledger.index.forget(self._process.clock.wall_ms(), self._process.clock.scaled(1.0))
                 await reclaim(ledger, self._process.events)
             self._remove_empty(store)
             await asyncio.sleep(HEARTBEAT_S)

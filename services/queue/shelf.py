@@ -16,6 +16,9 @@ _KEY = ids.OCTETS
 # A leaf of 512 keys is 8 KiB: found in nine steps, and moved in a microsecond when one is put into its middle.
 _LEAF_MAX = 512
 
+# The birth of an id has 48 bits.
+_BIRTH_MAX_MS = (1 << 48) - 1
+
 V = TypeVar("V")
 
 
@@ -124,6 +127,21 @@ class Shelf(Generic[V]):
             if leaf.values:
                 break
             self._drop(0)
+        return before - self._count
+
+    def pop_born_after(self, unix_ms: int) -> int:
+        """Takes out everything whose id is younger; returns how much that was."""
+        key = ids.to_octets(ids.make_id(min(unix_ms + 1, _BIRTH_MAX_MS), bytes(ids.CHANCE_BYTES)))
+        before = self._count
+        while self._count:
+            leaf = self._leaves[-1]
+            place = leaf.place(key)
+            self._count -= len(leaf.values) - place
+            del leaf.keys[place * _KEY :]
+            del leaf.values[place:]
+            if leaf.values:
+                break
+            self._drop(len(self._leaves) - 1)
         return before - self._count
 
     def _split(self, number: int, key: bytes, place: int) -> tuple[_Leaf[V], int]:

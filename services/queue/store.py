@@ -11,13 +11,15 @@ from mail import address
 from mail.ids import MessageId, born_ms
 from mail.limits import RECIPIENTS_MAX, SPOOLED_MAX_OCTETS
 from runtime.config import EXIT_IO, EXIT_TEMPORARY
+from runtime.durable import Disk
 from runtime.serve import Process
 from services.queue.commit import WAITING_MAX_OCTETS, Commits
-from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing
+from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing, id_memory_ms
 from services.queue.ledger import Incoming, Ledger, NoSpace, Rules
 from services.queue.log import DamagedBody, LostLog
 from services.queue.message import Message
 from services.queue.takeover import Taken
+from services.queue.timekeeper import Timekeeper
 
 # New mail is refused below this, so that outcomes can still be recorded: a twentieth of the volume, at most 2 GiB, at
 # least four segments; and a thousand inodes.
@@ -44,6 +46,7 @@ class Store:
 
     def __init__(self, process: Process, rules: Rules, spool_path: str) -> None:
         self.rules = rules
+        self.times = Timekeeper(process.clock, Disk(), process.events, id_memory_ms(process.clock.scaled(1.0)))
         self.ledgers: dict[str, Ledger] = {}
         self.draining = False
         self.on_message: Callable[[Message], None] = lambda message: None
@@ -65,6 +68,9 @@ class Store:
 
         commits = Commits(taken.log, failed)
         ledger = Ledger(taken.log, index, commits, self.rules, self._damaged)
+        # A log that holds nothing has nothing to doubt: it begins anew.
+        path = taken.log.path
+        ledger.time = self.times.begin(path) if index.is_empty else self.times.resume(name, path)
         self.ledgers[name] = ledger
         self._tasks.append(self._process.keep(commits.run()))
         self._process.events.took_log(name, taken.log.name.token, len(index), taken.torn)
@@ -121,6 +127,16 @@ class Store:
         for ledger in self.ledgers.values():
             ledger.cramped = low
 
+    async def beat(self) -> None:
+        """Called each second: records the times of our logs, and forgets the ids that nobody may ask about any more.
+
+        Ids are judged by the wall clock, for producers make them; so while it was set lately none is forgotten.
+        """
+        await self.times.beat({ledger.log.path: ledger.time for ledger in self.ledgers.values()})
+        if self.times.may_forget():
+            for ledger in self.ledgers.values():
+                ledger.index.forget(self._process.clock.wall_ms(), self._process.clock.scaled(1.0))
+
     async def make_spares(self) -> None:
         """Sees to it that every log has its spare segment; a disk without room for one is full."""
         made = [await ledger.commits.in_order(ledger.log.make_spare) for ledger in list(self.ledgers.values())]
@@ -142,9 +158,8 @@ class Store:
         elif refusal := self._refusal(ledger, incoming):
             answer(refusal)
         else:
-            now_ms = self._process.clock.wall_ms()
             try:
-                await ledger.accept(incoming, now_ms, lambda message: self._accepted(message, answer))
+                await ledger.accept(incoming, ledger.time.now_ms(), lambda message: self._accepted(message, answer))
             except NoSpace:
                 answer(FULL)
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 
-from runtime.clock import SystemClock, boot_id
+from runtime.clock import Clock, boot_id
 from runtime.durable import Disk
 from runtime.events import Events
 from services.queue import timeline
@@ -24,33 +24,32 @@ class LogTime:
     """The time of one log. All of what its records call milliseconds are of this time, or of the wall when it began."""
 
     timeline: Timeline
-    clock: SystemClock
+    clock: Clock
 
     def now_ms(self) -> int:
         return self.timeline.now_ms(self.clock.boot_ms())
 
-    def born_ms(self, arrived_ms: int) -> int:
-        """The birth of a message for the retry curve and the lifetime."""
-        return self.timeline.born_ms(arrived_ms, self.now_ms())
-
-    def may_expire(self) -> bool:
-        """Whether a message of this log may be given up for its age."""
-        return self.timeline.may_expire(self.now_ms())
-
-    def steady_ms(self, time_ms: int) -> int:
-        """The same instant by `Clock.steady_ms` of this process, by which jobs of all logs wait together."""
-        return self.clock.steady_ms() + time_ms - self.now_ms()
+    def ahead_ms(self) -> int:
+        """By how much `Clock.steady_ms` of this process, by which errands of all logs wait together, is ahead of this
+        time. It stays what it is as long as the process lives.
+        """
+        return self.clock.steady_ms() - self.now_ms()
 
     def wall_ms(self, time_ms: int) -> int:
         """The same instant by the wall clock as it stands now: to be shown to a person."""
         return self.clock.wall_ms() + time_ms - self.now_ms()
 
 
+def unrecorded(clock: Clock) -> LogTime:
+    """The wall's time, from now on as steady as every other."""
+    return LogTime(timeline.begin(Reading(clock.wall_ms(), clock.boot_ms(), "")), clock)
+
+
 @dataclass(slots=True)
 class Timekeeper:
     """Keeps the times of the logs that this replica owns; `ids_kept_ms` is for how long an id is remembered."""
 
-    clock: SystemClock
+    clock: Clock
     disk: Disk
     events: Events
     ids_kept_ms: int

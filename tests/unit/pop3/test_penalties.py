@@ -16,6 +16,9 @@ class SetClock:
     def wall_ms(self) -> int:
         return int(self.now_s * 1_000)
 
+    def boot_ms(self) -> int:
+        return self.wall_ms()
+
     def steady_ms(self) -> int:
         return self.wall_ms()
 

@@ -12,7 +12,7 @@ BORN = 1_790_000_000_000
 messages = st.builds(
     lambda ms, chance: ids.make_id(BORN + ms, chance), st.integers(0, 5), st.binary(min_size=10, max_size=10)
 )
-steps = st.lists(st.tuples(st.sampled_from(["put", "pop", "get", "old"]), messages), max_size=200)
+steps = st.lists(st.tuples(st.sampled_from(["put", "pop", "get", "old", "young"]), messages), max_size=200)
 
 
 @given(steps)
@@ -27,6 +27,12 @@ def test_it_answers_as_a_dict_does(steps: list[tuple[str, MessageId]]) -> None:
             assert shelf.pop(message) == plain.pop(message, None)
         elif what == "get":
             assert shelf.get(message) == plain.get(message)
+        elif what == "young":
+            after = ids.born_ms(message)
+            young = [one for one in plain if ids.born_ms(one) > after]
+            assert shelf.pop_born_after(after) == len(young)
+            for one in young:
+                del plain[one]
         else:
             before = ids.born_ms(message)
             old = [one for one in plain if ids.born_ms(one) < before]
@@ -61,3 +67,15 @@ def test_what_is_taken_out_while_it_is_walked_through_hides_nothing_else() -> No
         shelf.pop(message)
     assert seen == made
     assert len(shelf) == 0
+
+
+def test_thousands_that_are_too_young_are_taken_out() -> None:
+    shelf: Shelf[int] = Shelf()
+    for number in range(5_000):
+        shelf.put(ids.make_id(BORN + number, bytes(10)), number)
+    assert shelf.pop_born_after(BORN + 99) == 4_900
+    assert [ids.born_ms(message) for message in shelf] == list(range(BORN, BORN + 100))
+    assert shelf.pop_born_after(1 << 60) == 0
+    assert shelf.pop_born_after(0) == 100
+    shelf.put(ids.make_id(BORN, bytes(10)), 0)
+    assert len(shelf) == 1
