@@ -122,9 +122,9 @@ async def _read_message(reader: asyncio.StreamReader) -> bytes:
 
 
 @contextmanager
-def running(**replies: str | list[str]) -> Iterator[Sink]:
-    """A sink on a free loopback port, until the end of the block."""
-    sink = Sink(dict(replies))
+def running(port: int = 0, **replies: str | list[str]) -> Iterator[Sink]:
+    """A sink on loopback, on a free port by default, until the end of the block."""
+    sink = Sink(dict(replies), port=port)
     started = threading.Event()
     over: list[Callable[[], None]] = []
     thread = threading.Thread(target=lambda: asyncio.run(_serve(sink, started, over)))
@@ -147,7 +147,7 @@ async def _serve(sink: Sink, started: threading.Event, over: list[Callable[[], N
         talks.add(talk)
         talk.add_done_callback(talks.discard)
 
-    server = await asyncio.start_server(begin, "127.0.0.1", 0, limit=1024 * 1024)
+    server = await asyncio.start_server(begin, "127.0.0.1", sink.port, limit=1024 * 1024)
     sink.port = server.sockets[0].getsockname()[1]
     started.set()
     await end.wait()
