@@ -19,6 +19,7 @@ from services.queue.index import Index
 from services.queue.log import NO_SPACE, LostLog
 from services.queue.names import LogName
 from services.queue.reclaim import reclaim
+from services.queue.scrub import Scrub
 from services.queue.spool import LOCK, Spool, try_lock
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker
@@ -106,9 +107,11 @@ class Ownership:
         store.adopt(taken, Index())
 
     async def keep(self, store: Store, dispatch: Dispatch) -> None:
-        """Beats, renews, watches and reclaims until cancelled."""
+        """Beats, renews, watches, reclaims and scrubs until cancelled."""
         started = self._process.clock.monotonic()
         renewed = 0.0
+        scrub = Scrub(self._spool, self._process.events, self._process.clock, self._process.chance)
+        self._process.keep(scrub.keep(store.ledgers))
         while True:
             now = self._process.clock.monotonic()
             store.look_at_disk()

@@ -6,6 +6,7 @@ rate. Damage is copied aside and reported once; nothing is changed: what is dama
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -287,7 +288,8 @@ def _open(reading: _Reading, length: int) -> int | None:
     except OSError:
         reading.damage.append(Damage(reading.file, 0, length))
         return None
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    with contextlib.suppress(OSError):  # a hint: without it the page cache is checked
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     return fd
 
 

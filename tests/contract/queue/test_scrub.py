@@ -11,14 +11,25 @@ from typing import Any
 
 import pytest
 
+from mail.routing import RoutingTable
 from runtime.clock import SystemChance, SystemClock
 from runtime.events import Events
+from services.queue import scrub
+from services.queue.bounce import BounceRules
+from services.queue.commit import Commits
 from services.queue.frame import HEADER_OCTETS
 from services.queue.index import Index
+from services.queue.ledger import Ledger, Rules
 from services.queue.names import Position, SegmentName
 from services.queue.scrub import SLICE_OCTETS, STRETCHES_MAX, Count, Scrub
 from tests.harness.yard import Yard, accepted, an_id
 
+RULES = Rules(
+    routing=RoutingTable(frozenset({"here.example"}), {}, frozenset(), "here.example"),
+    bounce=BounceRules("MAILER-DAEMON", "here.example", "postmaster@here.example"),
+    lifetime_s=604_800,
+    scale=1.0,
+)
 BODY = b"0123456789abcdef" * 256
 
 
@@ -203,3 +214,27 @@ async def test_reading_keeps_to_its_rate(library: Library) -> None:
     began, *_, ended = moments
     assert count.octets >= 3 * SLICE_OCTETS
     assert ended - began >= 0.2
+
+
+async def test_every_log_of_ours_is_read_again_and_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub, "EVERY_MIN_S", 0.01)
+    library.put(1)
+    again, failures = asyncio.Semaphore(0), list[Exception]()
+
+    class Counting(Events):
+        def scrubbed(self, log: str, files: int, octets: int, damaged: int) -> None:
+            assert (log, files, damaged) == (library.log.name.log, 1, 0)
+            again.release()
+
+    events = Counting("queue-0", SystemClock(), "json")
+    ledger = Ledger(
+        library.log, library.index, Commits(library.log, failures.append), RULES, lambda message, error: None
+    )
+    reading = Scrub(library.yard.spool, events, SystemClock(0.000_01), SystemChance()).keep(
+        {library.log.name.log: ledger}
+    )
+    task = asyncio.create_task(reading)
+    for _ in range(3):
+        await again.acquire()
+    task.cancel()
+    ledger.commits.close()
