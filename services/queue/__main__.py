@@ -43,13 +43,14 @@ async def main(config: QueueConfig, process: Process) -> None:
     process.on_hangup(lambda: reread(controls, store, process))
     process.on_alarm(dispatch.try_everything_now)
     process.keep(links.beat())
-    keeping = process.keep(ownership.keep(store, dispatch))
+    keeping = [process.keep(ownership.keep(store, dispatch)), process.keep(ownership.tidy(store))]
     await process.serve()
 
     store.drain()
     # After a failure nothing that is out can be recorded here: the next owner is there all the sooner.
     clean = process.exit_status == 0 and await dispatch.finish(DRAIN_S)
-    keeping.cancel()
+    for task in keeping:
+        task.cancel()
     await store.close(clean)
     await ownership.release()
 

@@ -107,20 +107,25 @@ class Ownership:
         store.adopt(taken, Index())
 
     async def keep(self, store: Store, dispatch: Dispatch) -> None:
-        """Beats, renews, watches, reclaims and scrubs until cancelled."""
+        """Beats, renews and watches until cancelled; nothing in here waits for the disk longer than a look takes."""
         started = self._process.clock.monotonic()
         renewed = 0.0
-        scrub = Scrub(self._spool, self._process.events, self._process.clock, self._process.chance)
-        self._process.keep(scrub.keep(store.ledgers))
         while True:
             now = self._process.clock.monotonic()
-            store.look_at_disk()
             ours = [name for name in self._spool.logs()[0] if name.owner == self._process.instance]
             self._write_heartbeats(ours)
             if now - renewed >= RENEW_S:
                 renewed = now
                 await self._renew(ours)
             await self._look_at_others(store, dispatch, settled=now - started >= _SETTLE_S)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def tidy(self, store: Store) -> None:
+        """Looks after the disk until cancelled: free space, spares, what can be reclaimed, logs that are empty."""
+        scrub = Scrub(self._spool, self._process.events, self._process.clock, self._process.chance)
+        self._process.keep(scrub.keep(store.ledgers))
+        while True:
+            store.look_at_disk()
             await store.make_spares()
             await store.beat()
             for ledger in list(store.ledgers.values()):

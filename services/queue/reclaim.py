@@ -20,8 +20,8 @@ from services.queue.names import Position
 _LIVE_PART = 4
 _DEAD_SLACK = 4  # segments; a small log is left in peace
 
-# Snapshots that are read and written at a time: as many as one frame may hold of the largest bodies.
-_AT_ONCE = 16
+# Snapshots that are read and written at a time: they share a sync, and are not more memory than a few large messages.
+_AT_ONCE = 64
 
 
 async def reclaim(ledger: Ledger, events: Events) -> bool:
