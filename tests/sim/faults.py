@@ -1,0 +1,324 @@
+"""What goes wrong in a history: drawn from its seed, and aimed at where a mistake would hurt.
+
+A fault has a moment: a time, the n-th passing of a crash point, or the n-th system call of a kind in a kind of thread
+(a log's commits, a takeover in the pool, the loop). Most histories have a theme, because what breaks a protocol is not
+one fault but a certain second one after the first: a pause inside a commit and then the death of the taker. Knows what
+can happen; the world makes it happen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+from runtime.faults import Point
+from tests.sim.process import SimProcess
+
+
+class World(Protocol):
+    """What a fault can do to the world."""
+
+    @property
+    def quiet(self) -> bool: ...
+
+    @property
+    def queues(self) -> list[SimProcess]: ...
+
+    def living(self, role: str) -> list[SimProcess]: ...
+
+    def kill(self, process: SimProcess, back_s: float, silently: bool = False) -> None: ...
+
+    def power_cut(self, hosts: set[str], back_s: float) -> None: ...
+
+    def pause(self, process: SimProcess, seconds: float) -> None: ...
+
+    def terminate(self, process: SimProcess) -> None: ...
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None: ...
+
+    def disk_error(self, calls: int) -> None: ...
+
+    def partition(self, one: str, other: str, seconds: float) -> None: ...
+
+    def redis(self, what: str, seconds: float) -> None: ...
+
+    def jump(self, host: str, seconds: float) -> None: ...
+
+    def reset_streams(self, part: float) -> None: ...
+
+    def drop_caches(self) -> None: ...
+
+    def fill_disk(self, seconds: float) -> None: ...
+
+
+Action = Callable[[World, SimProcess], None]
+
+
+@dataclass(slots=True)
+class Trigger:
+    """A fault that waits for its moment: the `nth` time that `name` happens in a thread of this kind ("" for any)."""
+
+    name: str
+    kind: str
+    nth: int
+    what: str
+    action: Action
+    path: str = ""
+    follows: list["Trigger"] = field(default_factory=list)
+
+    def sees(self, name: str, kind: str, path: str) -> bool:
+        """Counts; says whether this is the moment."""
+        if name != self.name or (self.kind and kind != self.kind) or self.path not in path:
+            return False
+        self.nth -= 1
+        return self.nth == 0
+
+
+COMMIT_CALLS = ("write", "fdatasync", "stat", "create", "fallocate", "fsync", "fsyncdir", "unlink")
+TAKEOVER_CALLS = ("create", "fsyncdir", "rename", "open", "fdatasync", "write", "fsync", "listdir", "unlink", "stat")
+COMMIT_POINTS = (
+    Point.LOG_BEFORE_WRITE,
+    Point.LOG_AFTER_WRITE,
+    Point.LOG_AFTER_SYNC,
+    Point.LOG_AFTER_RECHECK,
+    Point.SEGMENT_AFTER_CREATE,
+    Point.LARGE_AFTER_SYNC,
+)
+RECLAIM_POINTS = (Point.RECLAIM_AFTER_SNAPSHOT, Point.RECLAIM_AFTER_UNLINK)
+TAKEOVER_POINTS = (
+    Point.TAKEOVER_AFTER_TOKEN,
+    Point.TAKEOVER_AFTER_RENAME,
+    Point.TAKEOVER_AFTER_SCAN,
+    Point.TAKEOVER_AFTER_SEAL,
+)
+RIM_POINTS = (Point.INTAKE_BEFORE_RECEIPT, Point.DISPATCH_BEFORE_DELIVERY, Point.DISPATCH_BEFORE_ACK)
+WORKER_POINTS = (
+    Point.WORKER_BEFORE_OUTCOME,
+    Point.PUBLISH_BEFORE_RENAME,
+    Point.PUBLISH_AFTER_SYNC,
+    Point.REMOTE_BEFORE_DOT,
+    Point.REMOTE_AFTER_DOT,
+    Point.SMTPD_BEFORE_ENQUEUE,
+    Point.SMTPD_BEFORE_REPLY,
+)
+
+
+class Fate:
+    """Draws the faults of one history."""
+
+    def __init__(self, chance: Random, active_s: float) -> None:
+        self._chance = chance
+        self._active_s = active_s
+        self.theme = chance.choice(
+            ("pause", "pause", "pause", "takeover", "takeover", "reclaim", "power", "power", "disk", "streams", "mixed")
+        )
+
+    def draw(self) -> tuple[list[Trigger], list[tuple[float, str, Callable[[World], None]]]]:
+        """The triggers that are armed at the start, and what happens at given seconds."""
+        triggers = getattr(self, f"_{self.theme}")()
+        timed = [self._timed() for _ in range(self._chance.choice((1, 2, 3, 4)))]
+        return triggers, timed
+
+    # -- moments ------------------------------------------------------------------------------------------------------
+
+    def _nth(self, most: int) -> int:
+        """Small numbers often, large ones too."""
+        return 1 + int(most ** self._chance.random()) - (self._chance.random() < 0.5)
+
+    def _in_commit(self, what: str, action: Action) -> Trigger:
+        if self._chance.random() < 0.5:
+            return Trigger(self._chance.choice(COMMIT_POINTS), "", max(1, self._nth(40)), what, action)
+        return Trigger(self._chance.choice(COMMIT_CALLS), "log", max(1, self._nth(60)), what, action)
+
+    def _in_takeover(self, what: str, action: Action, first: bool = False) -> Trigger:
+        # The replicas' first logs are made in their loops: whatever the pool does is a takeover.
+        nth = max(1, self._nth(2 if first else 5))
+        if self._chance.random() < 0.5:
+            return Trigger(self._chance.choice(TAKEOVER_POINTS), "", nth, what, action)
+        return Trigger(self._chance.choice(TAKEOVER_CALLS), "pool", nth, what, action)
+
+    def _in_reclaim(self, what: str, action: Action) -> Trigger:
+        if self._chance.random() < 0.4:
+            return Trigger(self._chance.choice(RECLAIM_POINTS), "", max(1, self._nth(4)), what, action)
+        return Trigger("unlink", "log", max(1, self._nth(4)), what, action, ".seg")
+
+    def _anywhere(self, what: str, action: Action) -> Trigger:
+        if self._chance.random() < 0.4:
+            points = self._chance.choice((COMMIT_POINTS, RIM_POINTS, WORKER_POINTS, TAKEOVER_POINTS, RECLAIM_POINTS))
+            return Trigger(self._chance.choice(points), "", max(1, self._nth(30)), what, action)
+        calls = sorted({*COMMIT_CALLS, *TAKEOVER_CALLS, "link", "mkdir", "flock"})
+        return Trigger(
+            self._chance.choice(calls),
+            self._chance.choice(("log", "pool", "loop")),
+            max(1, self._nth(30)),
+            what,
+            action,
+        )
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def _back_s(self) -> float:
+        return self._chance.choice((0.05, 0.5, 2.0, 6.0, 20.0, 60.0))
+
+    def _pause_s(self) -> float:
+        """Short, past the lease and the heartbeat, past the workers' patience, past keepalive."""
+        return self._chance.choice((1.0, 9.0, 12.0, 14.0, 18.0, 25.0, 34.0, 39.0, 45.0, 70.0))
+
+    def _kill(self) -> tuple[str, Action]:
+        back_s, silently = self._back_s(), self._chance.random() < 0.2
+        return "kill", lambda world, process: world.kill(process, back_s, silently)
+
+    def _cut(self) -> tuple[str, Action]:
+        back_s, everything = self._back_s(), self._chance.random() < 0.5
+
+        def act(world: World, process: SimProcess) -> None:
+            hosts = {one.host for one in world.queues} if everything else {process.host}
+            world.power_cut(hosts, back_s)
+
+        return "power cut", act
+
+    def _stop(self) -> tuple[str, Action]:
+        seconds = self._pause_s()
+        return "pause", lambda world, process: world.pause(process, seconds)
+
+    def _stop_then(self, second: Action) -> tuple[str, Action]:
+        """A pause, and a moment around its end, in which the taker meets its own fate."""
+        seconds = self._chance.choice((11.0, 12.0, 14.0, 16.0, 20.0, 30.0, 38.0))
+        after_s = seconds + self._chance.choice((-2.0, -0.2, 0.01, 0.1, 0.5, 2.0, 10.0))
+
+        def act(world: World, process: SimProcess) -> None:
+            world.pause(process, seconds)
+
+            def then() -> None:
+                others = [one for one in world.queues if one is not process]
+                if others and not world.quiet:
+                    second(world, self._chance.choice(others))
+
+            world.later(after_s, then)
+
+        return "pause, then more", act
+
+    def _error(self) -> tuple[str, Action]:
+        calls = self._chance.choice((1, 1, 1, 2, 4))
+        return "disk error", lambda world, process: world.disk_error(calls)
+
+    # -- themes -------------------------------------------------------------------------------------------------------
+
+    def _pause(self) -> list[Trigger]:
+        second = self._chance.choice((self._kill, self._cut, self._kill, self._stop))()[1]
+        found = [self._in_commit(*self._stop_then(second))]
+        for _ in range(self._chance.choice((0, 0, 1, 2))):
+            found.append(self._in_commit(*self._stop()))
+        if self._chance.random() < 0.3:
+            found.append(self._in_takeover(*self._kill(), first=True))
+        return found
+
+    def _takeover(self) -> list[Trigger]:
+        found = [self._in_commit(*self._chance.choice((self._kill, self._kill, self._cut))())]
+        for _ in range(self._chance.choice((1, 2, 2, 3))):
+            found.append(self._in_takeover(*self._chance.choice((self._kill, self._kill, self._cut, self._stop))()))
+        return found
+
+    def _reclaim(self) -> list[Trigger]:
+        found = [self._in_reclaim(*self._chance.choice((self._kill, self._kill, self._cut, self._stop))())]
+        for _ in range(self._chance.choice((1, 2))):
+            found.append(self._in_commit(*self._chance.choice((self._kill, self._kill, self._cut))()))
+        return found
+
+    def _power(self) -> list[Trigger]:
+        found = [self._in_commit(*self._cut())]
+        for _ in range(self._chance.choice((0, 1, 2))):
+            where = self._chance.choice((self._in_commit, self._in_takeover, self._in_reclaim, self._anywhere))
+            found.append(where(*self._cut()))
+        return found
+
+    def _disk(self) -> list[Trigger]:
+        call = self._chance.choice(("fdatasync", "fdatasync", "write", "fsync", "fsyncdir", "create"))
+        kind = self._chance.choice(("log", "log", "pool"))
+        found = [Trigger(call, kind, max(1, self._nth(30)), *self._error())]
+        found.append(self._anywhere(*self._chance.choice((self._cut, self._cut, self._kill))()))
+        if self._chance.random() < 0.5:
+            found.append(self._in_commit(*self._kill()))
+        return found
+
+    def _streams(self) -> list[Trigger]:
+        part = self._chance.choice((0.3, 1.0))
+
+        def reset(world: World, process: SimProcess) -> None:
+            world.reset_streams(part)
+
+        found = [
+            Trigger(self._chance.choice(RIM_POINTS + COMMIT_POINTS + WORKER_POINTS), "", self._nth(25), "reset", reset)
+            for _ in range(self._chance.choice((1, 2, 3, 5)))
+        ]
+        for _ in range(self._chance.choice((1, 2))):
+            points = self._chance.choice((RIM_POINTS, WORKER_POINTS, RIM_POINTS + COMMIT_POINTS))
+            what, action = self._chance.choice((self._kill, self._kill, self._stop))()
+            found.append(Trigger(self._chance.choice(points), "", max(1, self._nth(25)), what, action))
+        return found
+
+    def _mixed(self) -> list[Trigger]:
+        ways = (self._kill, self._cut, self._stop, self._error)
+        return [self._anywhere(*self._chance.choice(ways)()) for _ in range(self._chance.choice((2, 3, 4, 6)))]
+
+    # -- at a time ----------------------------------------------------------------------------------------------------
+
+    def _timed(self) -> tuple[float, str, Callable[[World], None]]:
+        at_s = self._chance.uniform(0.5, self._active_s)
+        draws: tuple[Callable[[], tuple[str, Callable[[World], None]]], ...] = (
+            self._some_queue,
+            self._some_queue,
+            self._some_other,
+            self._hangs_up,
+            self._redis,
+            self._redis,
+            self._cut_off,
+            self._clock,
+            self._tight,
+        )
+        what, call = self._chance.choice(draws)()
+        return at_s, what, call
+
+    def _some_queue(self) -> tuple[str, Callable[[World], None]]:
+        what, action = self._chance.choice((self._kill, self._kill, self._cut, self._stop))()
+        return f"{what} of some queue", lambda world: self._to_some(world, "queue", action)
+
+    def _some_other(self) -> tuple[str, Callable[[World], None]]:
+        role = self._chance.choice(("local", "remote", "remote", "smtpd"))
+        what, action = self._chance.choice((self._kill, self._stop))()
+        return f"{what} of some {role}", lambda world: self._to_some(world, role, action)
+
+    def _to_some(self, world: World, role: str, action: Action) -> None:
+        living = world.living(role)
+        if living:
+            action(world, self._chance.choice(living))
+
+    def _hangs_up(self) -> tuple[str, Callable[[World], None]]:
+        return "SIGTERM", lambda world: self._to_some(world, "queue", lambda of, process: of.terminate(process))
+
+    def _redis(self) -> tuple[str, Callable[[World], None]]:
+        what = self._chance.choice(("down", "slow", "flush", "stale"))
+        seconds = self._chance.choice((3.0, 15.0, 100.0))
+        return f"redis {what}", lambda world: world.redis(what, seconds)
+
+    def _cut_off(self) -> tuple[str, Callable[[World], None]]:
+        seconds = self._chance.choice((2.0, 15.0, 45.0))
+        kind = self._chance.choice(("local", "remote", "smtpd", "redis", "queue"))
+
+        def call(world: World) -> None:
+            queues, others = world.living("queue"), world.living(kind)
+            other = "redis" if kind == "redis" else self._chance.choice(others).host if others else ""
+            if queues and other:
+                world.partition(self._chance.choice(queues).host, other, seconds)
+
+        return f"partition from {kind}", call
+
+    def _clock(self) -> tuple[str, Callable[[World], None]]:
+        seconds = self._chance.choice((-30.0, -3.0, 2.0, 8.0))
+        return "clock jump", lambda world: self._to_some(world, "queue", lambda of, one: of.jump(one.host, seconds))
+
+    def _tight(self) -> tuple[str, Callable[[World], None]]:
+        what = self._chance.choice(("caches", "streams"))
+        if what == "caches":
+            return "caches dropped", lambda world: world.drop_caches()
+        return "streams reset", lambda world: world.reset_streams(0.5)
