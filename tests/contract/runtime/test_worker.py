@@ -18,6 +18,7 @@ from proto import work_pb2, work_pb2_grpc
 from runtime import rpc
 from runtime.clock import SystemClock
 from runtime.config import Address
+from runtime.worker import ORPHAN_S
 from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,16 +98,29 @@ class Desk:
 
     async def takes(self) -> str:
         """The key of the delivery that it takes next."""
+        return (await self._hears("took ")).split()[1]
+
+    def settles(self, key: str) -> None:
+        self._do(f"settle {key}")
+
+    def lets_time_pass(self, seconds: float) -> None:
+        self._do(f"later {seconds}")
+
+    async def may_proceed(self, key: str) -> bool:
+        self._do(f"may {key}")
+        return await self._hears("yes", "no") == "yes"
+
+    def _do(self, what: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{what}\n".encode())
+
+    async def _hears(self, *beginnings: str) -> str:
         assert self._process.stdout
         async with asyncio.timeout(10):
             while line := await self._process.stdout.readline():
-                if line.startswith(b"took "):
-                    return line.decode().split()[1]
+                if line.decode().startswith(beginnings):
+                    return line.decode().strip()
         raise AssertionError("the worker has ended")
-
-    def settles(self, key: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(f"{key}\n".encode())
 
     async def ends(self) -> None:
         assert self._process.stdin
@@ -203,3 +217,34 @@ async def test_a_delivery_that_is_given_twice_costs_one_slot(desk: Desk, two: tu
         owner.gives("key")
     desk.settles(await desk.takes())
     await owner.hears(lambda: owner.ended == 3)
+
+
+async def test_a_worker_that_hears_nothing_does_not_proceed_however_alive_the_stream_looks(
+    desk: Desk, two: tuple[Replica, Replica]
+) -> None:
+    """Of a connection that was cut off in the middle the kernel learns only much later."""
+    owner, _ = two
+    owner.owns(LOG)
+    owner.gives("key")
+    key = await desk.takes()
+    desk.lets_time_pass(ORPHAN_S - 1)
+    assert await desk.may_proceed(key)
+    desk.lets_time_pass(2)
+    assert not await desk.may_proceed(key)
+    owner.gives("word")
+    await desk.takes()
+    assert await desk.may_proceed(key)
+
+
+async def test_an_orphan_may_go_on_for_as_long_as_nobody_else_starts(desk: Desk, two: tuple[Replica, Replica]) -> None:
+    owner, other = two
+    owner.owns(LOG)
+    owner.gives("key")
+    key = await desk.takes()
+    await owner.server.stop(0)
+    assert await desk.may_proceed(key)
+    desk.lets_time_pass(ORPHAN_S + 1)
+    assert not await desk.may_proceed(key)
+    other.owns(LOG)
+    await other.hears(lambda: other.is_told_of(key))
+    assert await desk.may_proceed(key)
