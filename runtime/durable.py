@@ -69,6 +69,10 @@ class Disk:
         """The blocks are the file's; reading them gives zeros."""
         os.posix_fallocate(fd, 0, octets)
 
+    def can_preallocate(self, fd: int, octets: int) -> bool:
+        """Whether the file system gives blocks by itself (fallocate(2)); where not, `preallocate` writes them all."""
+        return not _libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(octets))
+
     def truncate(self, fd: int, octets: int) -> None:
         """The file ends there (on the disk once it is synced)."""
         os.ftruncate(fd, octets)
