@@ -154,6 +154,16 @@ class Events:
     def bounce_msg(self, message: str, bounce: str) -> None:
         self._emit("bounce msg", f"bounce msg {message} qp {bounce}", msg=message, bounce=bounce)
 
+    def notice_msg(self, message: str, notice: str, of: str) -> None:
+        """The sender is told of a success or of a delay."""
+        self._emit(
+            "notice msg",
+            f"notice msg {message} qp {notice}: {of}",
+            msg=message,
+            child=notice,
+            of=of,
+        )
+
     def triple_bounce(self, message: str) -> None:
         self._emit("triple bounce", f"triple bounce: discarding {message}", msg=message)
 

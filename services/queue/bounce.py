@@ -66,20 +66,6 @@ class Bounce:
 Made = tuple[MessageId, int]  # the id of what is composed, and its unix time
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A recipient that will not be delivered, and the report that says why."""
-
-    recipient: str
-    report: str
-
-
-def compose(rules: BounceRules, sender: str, failures: list[Failure], original: bytes, made: Made) -> Bounce | None:
-    """As `compose_failure`, for a ledger that knows of nothing else yet."""
-    fates = [Fate(failure.recipient, Action.FAILED, failure.report) for failure in failures]
-    return compose_failure(rules, Original(sender, original, made[1], len(original)), fates, made)
-
-
 def compose_failure(rules: BounceRules, original: Original, fates: list[Fate], made: Made) -> Bounce | None:
     """The bounce for a message that failed; None when it was a double bounce itself and is discarded."""
     if original.sender == verp.DOUBLE_BOUNCE:

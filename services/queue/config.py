@@ -10,14 +10,16 @@ from runtime.events import Events
 from runtime.serve import Process
 from services.queue.bounce import BounceRules
 from services.queue.filesystem import judge
-from services.queue.ledger import Rules
 from services.queue.log import SEGMENT_OCTETS
+from services.queue.rules import Rules
 from services.queue.store import Store
 
 # Small segments are for tests, which want to see many; smaller ones than this would hold hardly a message each.
 SEGMENT_MIN_OCTETS = 16 * 1024
 
 _LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
+
+_NO_DELAY_WARNING = 0  # control/delaywarning, which qmail does not have: seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,12 @@ def check_filesystem(config: QueueConfig, events: Events) -> None:
 
 def read_rules(controls: Controls, scale: float) -> Rules:
     """The control files that the queue obeys; ConfigError with every mistake in them."""
-    read_all(controls.me, controls.routing, lambda: controls.integer("queuelifetime", _LIFETIME_S))
+    read_all(
+        controls.me,
+        controls.routing,
+        lambda: controls.integer("queuelifetime", _LIFETIME_S),
+        lambda: controls.integer("delaywarning", _NO_DELAY_WARNING),
+    )
     me = controls.me()
     to = controls.line("doublebounceto", "postmaster")
     host = controls.line("doublebouncehost", me)
@@ -69,6 +76,7 @@ def read_rules(controls: Controls, scale: float) -> Rules:
         ),
         lifetime_s=controls.integer("queuelifetime", _LIFETIME_S),
         scale=scale,
+        delaywarning_s=controls.integer("delaywarning", _NO_DELAY_WARNING),
     )
 
 

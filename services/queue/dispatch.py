@@ -247,6 +247,8 @@ class Dispatch:
         for child in settlement.children:
             if child.id == settlement.bounced_to:
                 self._process.events.bounce_msg(message.id, child.id)
+            elif child.id in settlement.notices:
+                self._process.events.notice_msg(message.id, child.id, settlement.notices[child.id])
             else:
                 self._process.events.forwarded(message.id, child.id)
         if settlement.discarded:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from mail import ids
+from mail import dsn, ids
 from mail.ids import MessageId
-from mail.limits import ENVID_MAX_OCTETS, SPOOLED_MAX_OCTETS
+from mail.limits import SPOOLED_MAX_OCTETS
 from proto import queue_pb2, queue_pb2_grpc
 from runtime.faults import Point, point
 from runtime.serve import Process
@@ -135,6 +135,8 @@ class Intake(queue_pb2_grpc.QueueServicer):
             body=body,
             uid=submission.uid,
             envid=submission.envid,
+            ret=submission.ret,
+            wishes=_wishes(submission) or (),
         )
         await self._store.accept(submission.log, incoming, partial(self._answer, stream, submission.id))
 
@@ -150,11 +152,15 @@ class Intake(queue_pb2_grpc.QueueServicer):
 
 
 def _is_sound(submission: queue_pb2.Submission) -> bool:
-    envid = submission.envid
     return (
         ids.parse_id(submission.id) is not None
         and len(submission.body) <= submission.size <= SPOOLED_MAX_OCTETS
-        and len(envid) <= ENVID_MAX_OCTETS
-        and envid.isascii()
-        and (envid.isprintable() or not envid)
+        and (not submission.envid or dsn.is_envid(submission.envid))
+        and dsn.is_ret(submission.ret)
+        and _wishes(submission) is not None
     )
+
+
+def _wishes(submission: queue_pb2.Submission) -> tuple[dsn.Wish, ...] | None:
+    """What the sender wishes for each recipient; None when that is not sound."""
+    return dsn.wishes_of(submission.notify, submission.orcpt, len(submission.recipients))

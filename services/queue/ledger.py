@@ -10,18 +10,20 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mail import header, ids
+from mail import header, ids, verp
+from mail.dsn import Wish
 from mail.ids import MessageId
 from mail.limits import BOUNCE_BODY_MAX_OCTETS
 from mail.outcome import Kind
-from mail.routing import RoutingTable
 from runtime.clock import SystemClock
-from services.queue import bounce, records, retry
+from services.queue import notices, records, retry
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
 from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log
-from services.queue.message import Message, State
+from services.queue.message import Message
 from services.queue.names import NOWHERE, Position
+from services.queue.notices import Notices
+from services.queue.rules import Rules
 from services.queue.timekeeper import unrecorded
 
 DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
@@ -29,23 +31,10 @@ _TOO_OLD = "I'm not going to try again; this message has been in the queue too l
 
 _CRAMPED = "The disk of the queue is nearly full; what this delivery causes has to wait. (#4.3.1)\n"
 
-# The place of the bounce among the instructions of a message: no .qmail file has so many.
-_BOUNCE_INSTRUCTION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What control files say of the queue."""
-
-    routing: RoutingTable
-    bounce: bounce.BounceRules
-    lifetime_s: int
-    scale: float
-
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message that wants in."""
+    """A message that wants in; what its sender wishes to be told as in `records.Accepted`."""
 
     id: MessageId
     sender: str
@@ -53,6 +42,8 @@ class Incoming:
     body: bytes
     uid: int
     envid: str = ""
+    ret: str = ""
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +67,7 @@ class Reported:
     report: str
     done: tuple[int, ...] = ()
     forwards: tuple[Forward, ...] = ()
+    relayed: bool = False  # taken by a server that does not report deliveries
 
 
 class NoSpace(Exception):
@@ -90,6 +82,7 @@ class Settlement:
     settled: records.Settled | None = None
     children: list[Message] = field(default_factory=list)
     bounced_to: MessageId | None = None
+    notices: dict[MessageId, str] = field(default_factory=dict)  # what tells of no failure, and of what it tells
     discarded: bool = False
     finished: bool = False
 
@@ -150,6 +143,8 @@ class Ledger:
             size=len(incoming.body),
             uid=incoming.uid,
             envid=incoming.envid,
+            ret=incoming.ret,
+            wishes=incoming.wishes,
             large=large,
             body=body,
         )
@@ -225,11 +220,12 @@ class Ledger:
         except DamagedBody as error:
             self._damaged(message.id, error)
             reported = replace(reported, kind=Kind.DEFERRED, report=DAMAGED)
+        was_first = not message.recipients[reported.recipient].attempts
         settled = self._decide(message, reported, now_ms)
         message.changing += 1
         self.index.learn(settled, NOWHERE)
         settlement = Settlement(message, settled)
-        said.insert(0, settled)
+        said[:0] = self._notify(message, settlement, was_first, now_ms)
         if message.settled:
             said += self._finish(message, settlement, now_ms)
         self.commits.add(said, lambda positions: self._settled(settlement, said, positions, then), patient=True)
@@ -260,6 +256,25 @@ class Ledger:
             self.commits.later(lambda: self.log.remove_large(message.large))
         then(settlement)
 
+    def _notify(self, message: Message, settlement: Settlement, was_first: bool, now_ms: int) -> list[records.Said]:
+        """The record of an outcome, and behind it what tells of an arrival or of a delay."""
+        settled = settlement.settled
+        assert settled is not None
+        about = self._notices(now_ms)
+        told: list[records.Said] = []
+        if arrived := notices.arrived(message, settled.recipient, was_first):
+            told.append(notice := about.success(message, arrived))
+            settlement.notices[notice.id] = "success"
+        born_ms = self.time.timeline.born_ms(message.arrived_ms, now_ms)
+        age_s = (now_ms - born_ms) / (1_000 * self.rules.scale)
+        waits = settled.kind == Kind.DEFERRED and not self.cramped
+        if waits and (delayed := notices.delayed(message, age_s, self.rules.delaywarning_s)):
+            told.append(notice := about.delay(message, delayed, born_ms))
+            settlement.notices[notice.id] = "delay"
+            settled = settlement.settled = replace(settled, warned=tuple(delayed))
+            self.index.learn(settled, NOWHERE)
+        return [settled, *told]
+
     def _decide(self, message: Message, reported: Reported, now_ms: int) -> records.Settled:
         """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""
         kind, report = reported.kind, reported.report
@@ -280,6 +295,7 @@ class Ledger:
             next_attempt_ms=next_ms if kind == Kind.DEFERRED else 0,
             report=report,
             done=reported.done,
+            relayed=reported.relayed and kind == Kind.DELIVERED,
         )
 
     def _child(self, parent: Message, reported: Reported, forward: Forward, now_ms: int) -> records.Accepted:
@@ -287,6 +303,8 @@ class Ledger:
         child = ids.child_id(parent.id, reported.recipient, forward.instruction, "\n".join(forward.recipients))
         trace = header.received_from_local(child, "by forward", self._date_s(now_ms)) + forward.header
         inline = trace.encode() + self.log.read(parent.position, parent.body_crc)
+        recipient = parent.recipients[reported.recipient]
+        same_sender = forward.sender == verp.sender_for(parent.sender, recipient.route.address)
         return records.Accepted(
             id=child,
             arrived_ms=now_ms,
@@ -297,38 +315,24 @@ class Ledger:
             uid=parent.uid,
             parent=parent.id,
             large=parent.large,
+            wishes=notices.wishes_of_forward(recipient, same_sender, len(forward.recipients)),
             body=inline,
         )
 
     def _finish(self, message: Message, settlement: Settlement, now_ms: int) -> list[records.Said]:
         """The end of a message, with the bounce for those recipients that failed."""
-        failures = [
-            bounce.Failure(recipient.address, self.report(message, index))
-            for index, recipient in enumerate(message.recipients)
-            if recipient.state is State.FAILED
-        ]
         said: list[records.Said] = [records.Finished(message.id)]
-        if not failures:
-            return said
-        bounce_id = ids.child_id(message.id, 0, _BOUNCE_INSTRUCTION, "bounce")
-        made = bounce.compose(
-            self.rules.bounce, message.sender, failures, self._beginning(message), (bounce_id, self._date_s(now_ms))
-        )
-        if made is None:
-            settlement.discarded = True
-            return said
-        settlement.bounced_to = bounce_id
-        notice = records.Accepted(
-            id=bounce_id,
-            arrived_ms=now_ms,
-            sender=made.sender,
-            recipients=(made.recipient,),
-            routes=(self.rules.routing.route(made.recipient),),
-            size=len(made.body),
-            parent=message.id,
-            body=made.body,
-        )
-        return [notice, *said]
+        if failed := notices.failed(message):
+            made = self._notices(now_ms).failure(message, failed)
+            if made:
+                settlement.bounced_to = made.id
+                said.insert(0, made)
+            settlement.discarded = made is None
+        return said
+
+    def _notices(self, now_ms: int) -> Notices:
+        content = self._nothing if self.cramped else self._beginning
+        return Notices(self.rules, self.report, content, self._date_s, now_ms)
 
     def _date_s(self, now_ms: int) -> int:
         """What a header says of an instant: the wall's time, unix seconds."""
@@ -344,6 +348,10 @@ class Ledger:
             self._damaged(message.id, error)
             return b""
         return inline
+
+    def _nothing(self, message: Message) -> bytes:
+        """In place of the original while the disk is nearly full: a notice takes little more room than an outcome."""
+        return b""
 
     def _learn_message(self, said: records.Accepted, position: Position) -> Message:
         """Makes a committed message known with the checksum that the scan would read, and without its body."""

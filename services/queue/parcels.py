@@ -78,6 +78,7 @@ def _reported(message: MessageId, attempt: int, outcome: work_pb2.Outcome) -> Re
         report=wire.cut(outcome.report) if sound else _UNSOUND,
         done=tuple(outcome.done) if sound else (),
         forwards=forwards if sound else (),
+        relayed=outcome.relayed,
     )
 
 

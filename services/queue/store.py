@@ -15,9 +15,10 @@ from runtime.durable import Disk
 from runtime.serve import Process
 from services.queue.commit import WAITING_MAX_OCTETS, Commits
 from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing, id_memory_ms
-from services.queue.ledger import Incoming, Ledger, NoSpace, Rules
+from services.queue.ledger import Incoming, Ledger, NoSpace
 from services.queue.log import DamagedBody, LostLog
 from services.queue.message import Message
+from services.queue.rules import Rules
 from services.queue.takeover import Taken
 from services.queue.timekeeper import Timekeeper
 

@@ -23,10 +23,11 @@ from runtime.serve import Process
 from services.local.publish import Copy, Publisher
 from services.queue.bounce import BounceRules
 from services.queue.index import Index
-from services.queue.ledger import Forward, Incoming, Ledger, Reported, Rules, Settlement
+from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
 from services.queue.log import DamagedBody
 from services.queue.message import Message
 from services.queue.reclaim import reclaim
+from services.queue.rules import Rules
 from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker
@@ -129,10 +130,10 @@ class Office:
 
     def messages(self) -> list[Message]:
         """Every message that is not finished."""
-        return list(self.index.messages.values())
+        return [found for message in self.index.ids() if (found := self.index.look_at(message))]
 
     def message(self, message: MessageId) -> Message | None:
-        return self.index.messages.get(message)
+        return self.index.look_at(message)
 
     async def accept(self, incoming: Incoming) -> str | None:
         """None when it is committed, else the answer."""
@@ -164,7 +165,10 @@ class Office:
         self.ledger.settle(reported, SystemClock().wall_ms(), future.set_result)
         return await future
 
-    async def reclaim(self) -> bool:
+    async def tidy(self) -> bool:
+        """Reclaims, and makes a spare segment; says whether something was reclaimed."""
+        await self.store.make_spares()
+        await self.store.beat()
         return await reclaim(self.ledger, self.events)
 
     async def close(self) -> None:

@@ -19,8 +19,9 @@ from services.queue.bounce import BounceRules
 from services.queue.commit import Commits
 from services.queue.frame import HEADER_OCTETS
 from services.queue.index import Index
-from services.queue.ledger import Ledger, Rules
+from services.queue.ledger import Ledger
 from services.queue.names import Position, SegmentName
+from services.queue.rules import Rules
 from services.queue.scrub import SLICE_OCTETS, STRETCHES_MAX, Count, Scrub
 from tests.harness.yard import Yard, accepted, an_id
 
