@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAGIC = b"SPF1"
 _HEADER = struct.Struct(">4sIQIQQII")
@@ -23,8 +24,7 @@ RECORD_OCTETS = _RECORD.size
 OVERHEAD_OCTETS = HEADER_OCTETS + _CRC.size
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a frame stands: all of it is in the frame's header."""
 
     log: int
@@ -45,8 +45,7 @@ class Record:
         return _RECORD.size + len(self.fields) + len(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Octets of a segment."""
 
     offset: int

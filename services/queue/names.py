@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.queue.frame import Span
 
@@ -21,8 +22,7 @@ class LogName:
         return f"{self.log}.{self.token:010}.{self.owner}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SegmentName:
+class SegmentName(NamedTuple):
     """`<token>-<number>.seg`: only the holder of the token ever writes it."""
 
     token: int
@@ -42,8 +42,7 @@ def parse_segment_name(name: str) -> SegmentName | None:
     return SegmentName(int(found[1]), int(found[2])) if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a record stands: its fields, and its body right behind them."""
 
     segment: SegmentName

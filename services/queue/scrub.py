@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from prometheus_client import Counter
 
@@ -232,7 +232,7 @@ def _frames(reading: _Reading, place: Place, length: int) -> Iterator[None]:
                 reading.damage.append(Damage(reading.file, place.offset, end))
             reading.octets += end - place.offset
             since += end - place.offset
-            place = replace(place, offset=end)
+            place = place._replace(offset=end)
             if since >= SLICE_OCTETS:
                 since = 0
                 yield
