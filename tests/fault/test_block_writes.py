@@ -25,7 +25,7 @@ from tests.harness.reckoning import Reckoning, Told
 from tests.harness.volume import Volume
 
 ALL = os.environ.get("FAULT_ALL") == "1"
-MOMENTS_MAX = 100_000 if ALL else 60
+MOMENTS_MAX = 100_000 if ALL else 45
 STATES_EACH = 4 if ALL else 2  # the first is what was written, the others have lost something
 LIVES = 3  # each takes the log of the one before
 STEPS = 45

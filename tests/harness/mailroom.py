@@ -51,7 +51,7 @@ class Mailroom:
     dice: random.Random
     left: int = 0
     busy: set[tuple[MessageId, int]] = field(default_factory=set)
-    _reclaiming: bool = False
+    _tidying: bool = False
     _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
@@ -70,7 +70,7 @@ class Mailroom:
             if lot < 4:
                 await self._refuse()
             elif lot < 10:
-                await self._reclaim()
+                await self._tidy()
             elif lot < 55 and not crowded:
                 await self._accept()
             else:
@@ -97,11 +97,11 @@ class Mailroom:
         if await self.office.resolve(message) is False:
             self.tell("refused", message)
 
-    async def _reclaim(self) -> None:
-        if not self._reclaiming:
-            self._reclaiming = True
-            await self.office.reclaim()
-            self._reclaiming = False
+    async def _tidy(self) -> None:
+        if not self._tidying:
+            self._tidying = True
+            await self.office.tidy()
+            self._tidying = False
 
     async def _deliver(self) -> None:
         """Takes some recipients a step further; those that are delivered go into the Maildir together."""

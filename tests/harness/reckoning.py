@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class Reckoning:
             if name in self.spare:
                 continue
             standing = office.ledger.standing(MessageId(name))
-            bounce = office.ledger.standing(ids.child_id(MessageId(name), *_BOUNCE))
+            bounce = office.ledger.standing(_child(MessageId(name), *_BOUNCE))
             failed = any(destiny(MessageId(name), number, True)[1] == FAILED for number in range(count))
             if (bounce is not Standing.UNKNOWN) != (standing is Standing.FINISHED and failed):
                 self._break(f"{name} is {standing}, its bounce is {bounce}")
@@ -237,14 +238,20 @@ class Reckoning:
         young = {MessageId(name): count for name, count in self.told.offered.items()}
         family = set(young)
         for _ in range(_GENERATIONS):
-            bounces = {ids.child_id(name, *_BOUNCE): 1 for name in young}
-            forwards = {ids.child_id(name, number, *_FORWARD): 1 for name in young for number in range(young[name])}
+            bounces = {_child(name, *_BOUNCE): 1 for name in young}
+            forwards = {_child(name, number, *_FORWARD): 1 for name in young for number in range(young[name])}
             young = bounces | forwards
             family |= set(young)
         return {str(name) for name in family}
 
     def _break(self, what: str) -> None:
         self.broken.append(what)
+
+
+@cache
+def _child(parent: MessageId, recipient: int, instruction: int, target: str) -> MessageId:
+    """The same ids are asked for in every state of a recording."""
+    return ids.child_id(parent, recipient, instruction, target)
 
 
 def _files(directory: Path) -> list[Path]:
