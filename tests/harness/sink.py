@@ -47,6 +47,7 @@ class Sink:
 
     replies: dict[str, str | list[str]] = field(default_factory=dict)
     transactions: list[Transaction] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     connections: int = 0
     port: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -85,6 +86,7 @@ class Sink:
         recipients: list[str] = []
         while True:
             line = (await reader.readuntil(b"\r\n")).decode("utf-8", "surrogateescape").rstrip("\r\n")
+            self.commands.append(line)
             verb = line.split(" ")[0].upper()
             address = line[line.find("<") + 1 : line.find(">")] if "<" in line else ""
             nobody = verb == "DATA" and not recipients  # RFC 2920 3.3: a pipelining client may ask all the same

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mail.dsn import NEVER, SUCCESS
 from mail.ids import MessageId
 from mail.limits import ENVID_MAX_OCTETS, MIB, RECIPIENTS_MAX
 from proto import admin_pb2, admin_pb2_grpc, queue_pb2, queue_pb2_grpc, work_pb2_grpc
@@ -78,6 +79,14 @@ async def receipts(
         {"size": 0},
         {"envid": "x" * (ENVID_MAX_OCTETS + 1)},
         {"envid": "x\ny"},
+        {"envid": "x+0Ay"},
+        {"ret": "BODY"},
+        {"notify": [NEVER]},
+        {"orcpt": ["rfc822;x"]},
+        {"notify": [NEVER | SUCCESS], "orcpt": [""]},
+        {"notify": [0], "orcpt": ["rfc822;a+0Ab"]},
+        {"notify": [0], "orcpt": ["rfc822;a\r\nb"]},
+        {"notify": [0, 0], "orcpt": ["", ""]},
     ],
     ids=lambda fields: next(iter(fields)),
 )
