@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
 from runtime.clock import SystemClock
-from tests.sabotage import patches, survivors
+from tests.sabotage import rules, survivors
 from tests.sabotage.census import SUBJECTS, Sabotage, census
 from tests.sabotage.workshop import Verdict, Workshop
 
@@ -25,13 +25,14 @@ def main() -> int:
     chosen = parser.parse_args()
     clock = SystemClock()
     began = clock.monotonic()
-    everything = [*patches.all(), *(one for path in SUBJECTS for one in census(path))]
+    by_hand, mistakes = rules.sabotages()
+    everything = [*by_hand, *(one for path in SUBJECTS for one in census(path))]
     wanted = [one for one in everything if not chosen.words or any(word in one.key for word in chosen.words)]
     verdicts = []
     for verdict in _verdicts(wanted, chosen.parallel):
         verdicts.append(verdict)
         _print_row(len(verdicts), len(wanted), verdict)
-    mistakes = _mistakes(verdicts, {one.key for one in everything})
+    mistakes += _mistakes(verdicts, {one.key for one in everything})
     noticed = sum(bool(verdict.by) for verdict in verdicts)
     seconds = clock.monotonic() - began
     print(f"\n{len(verdicts)} sabotages, {noticed} noticed, {len(verdicts) - noticed} not, in {seconds:.0f} s")

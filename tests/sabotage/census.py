@@ -2,7 +2,7 @@
 
 A sabotage is one change of one file: a sync that is not made, a check that always passes, a limit a thousand times as
 wide, two steps in the other order. Knows Python's syntax and the names that matter; runs nothing. What syntax cannot
-show stands in patches.py.
+show stands in rules.txt.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """A pytest plugin that writes down, for each test, how long it took and which lines of the subjects it ran.
 
 Loaded by the workshop's first run, of the code as it is: `-p tests.sabotage.footprint`, with FOOTPRINT naming the file
-to write. Sees threads and not other processes; tests that start some are named in tests.toml.
+to write. Sees threads and not other processes; the workshop knows the tests that start some.
 """
 
 import json

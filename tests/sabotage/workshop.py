@@ -45,7 +45,10 @@ _PATIENCE_S = 20.0
 # So many seconds of tests are asked about one sabotage.
 _ASKED_S = 12.0
 
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+
+# A sabotage that the module itself refuses, before any test of it is found.
+_AT_IMPORT = re.compile(r"^ImportError while loading conftest .*^E   AssertionError: (.+?)$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ class Workshop:
             return failed[1]
         if status == "late":
             return "time is up"
+        refused = _AT_IMPORT.search(text)
+        if refused:
+            return f"at import: {refused[1]}"
         raise AssertionError(f"the oven does not work (status {status}):\n{text[-4_000:]}")
 
     def _light(self) -> subprocess.Popen[str]:
