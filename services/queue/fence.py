@@ -5,6 +5,7 @@ or lying; then a lease is UNREACHABLE or ABSENT, and the rules of ownership.py u
 idempotent, because a client library may send it twice.
 """
 
+import contextlib
 from enum import Enum
 from typing import Any, cast
 
@@ -34,7 +35,8 @@ end
 return highest
 """
 
-_TROUBLE = (redis.exceptions.RedisError, OSError, TimeoutError, ValueError)
+# RuntimeError is what uvloop says of a connection that broke under the client's hands.
+_TROUBLE = (redis.exceptions.RedisError, OSError, TimeoutError, ValueError, RuntimeError)
 
 
 class Lease(Enum):
@@ -55,14 +57,16 @@ class Fence:
         self._prefix = f"fence:{cluster_id}:"
         self._holder = holder
         self._url = url
+        self._credentials: dict[str, Any] = {"username": USER, "password": password} if password else {}
+        self._named = True
         self._redis: Any = None
         if url:
-            self._connect({"username": USER, "password": password} if password else {})
+            self._connect()
 
-    def _connect(self, credentials: dict[str, Any]) -> None:
+    def _connect(self) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             self._url,
-            **credentials,
+            **(self._credentials if self._named else {}),
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
@@ -73,17 +77,29 @@ class Fence:
         """Says that we own the log; False when nobody heard."""
         if self._redis is None:
             return False
+        client = self._redis
         keys = [f"{self._prefix}{log}", f"{self._prefix}token"]
         try:
             await self._renew(keys=keys, args=[self._holder, token, LEASE_MS])
         except redis.exceptions.AuthenticationError:
-            # A server of the operator's own, which has no such user: the next renewal comes without a name.
-            await self._redis.aclose()
-            self._connect({})
+            # A server of the operator's own may have no such user, ours may have it again soon: the next renewal comes
+            # without a name, and the one after it, if need be, with it.
+            await self._connect_anew(client, not self._named)
+            return False
+        except RuntimeError:
+            await self._connect_anew(client, self._named)
             return False
         except _TROUBLE:
             return False
         return True
+
+    async def _connect_anew(self, client: Any, named: bool) -> None:
+        """In place of a client that is of no use; what others, at the same time, found out of it counts once."""
+        if client is self._redis:
+            self._named = named
+            self._connect()
+            with contextlib.suppress(*_TROUBLE):
+                await client.aclose()
 
     async def release(self, log: str) -> None:
         """Takes our lease back; when that fails it runs out by itself."""
@@ -116,4 +132,5 @@ class Fence:
 
     async def close(self) -> None:
         if self._redis is not None:
-            await self._redis.aclose()
+            with contextlib.suppress(*_TROUBLE):
+                await self._redis.aclose()

@@ -1,4 +1,4 @@
-"""Mail that keeps coming at an even pace while a test does harm, and the reckoning of all that was promised meanwhile."""
+"""Mail that keeps coming at an even pace while a test does harm, and the reckoning of all that was promised."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
