@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mail import dsn, ids
 from mail.address import split
-from mail.dsn import Wish
+from mail.dsn import NO_WISH, Wish
 from mail.ids import MessageId
 from mail.routing import Channel
 from services.queue import bounce, records
@@ -95,14 +95,14 @@ class Notices:
         fates = [self._fate(message, index, Action.FAILED) for index in indices]
         made = (failure_id(message.id), self.date_s(self.now_ms))
         composed = bounce.compose_failure(self.rules.bounce, self._original(message), fates, made)
-        return self._record(message, made[0], composed) if composed else None
+        return self._record(message, made[0], composed, NO_WISH) if composed else None
 
     def success(self, message: Message, indices: list[int]) -> records.Accepted:
         """The notice that recipients were reached."""
         fates = [self._fate(message, index, _reached(message.recipients[index])) for index in indices]
         made = (ids.child_id(message.id, indices[0], _SUCCESS, "success"), self.date_s(self.now_ms))
         composed = bounce.compose_success(self.rules.bounce, self._original(message), fates, made)
-        return self._record(message, made[0], composed)
+        return self._record(message, made[0], composed, Wish(dsn.NEVER))
 
     def delay(self, message: Message, indices: list[int], born_ms: int) -> records.Accepted:
         """The warning that recipients have not been reached yet; `born_ms` is when the message's lifetime began."""
@@ -110,7 +110,7 @@ class Notices:
         made = (ids.child_id(message.id, indices[0], _DELAY, "delay"), self.date_s(self.now_ms))
         until_s = self.date_s(born_ms + int(1_000 * self.rules.scale * self.rules.lifetime_s))
         composed = bounce.compose_delay(self.rules.bounce, self._original(message), fates, made, until_s)
-        return self._record(message, made[0], composed)
+        return self._record(message, made[0], composed, Wish(dsn.NEVER))
 
     def _fate(self, message: Message, index: int, action: Action) -> Fate:
         recipient = message.recipients[index]
@@ -129,7 +129,8 @@ class Notices:
             envid=message.envid,
         )
 
-    def _record(self, message: Message, notice: MessageId, composed: Bounce) -> records.Accepted:
+    def _record(self, message: Message, notice: MessageId, composed: Bounce, wish: Wish) -> records.Accepted:
+        """A bounce that fails is a double bounce, as with qmail; of another notice that fails nobody wants to hear."""
         return records.Accepted(
             id=notice,
             arrived_ms=self.now_ms,
@@ -138,6 +139,7 @@ class Notices:
             routes=(self.rules.routing.route(composed.recipient),),
             size=len(composed.body),
             parent=message.id,
+            wishes=(wish,) if wish != NO_WISH else (),
             body=composed.body,
         )
 

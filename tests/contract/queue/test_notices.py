@@ -179,6 +179,18 @@ async def test_a_message_that_is_given_up_is_not_warned_of(desk: Desk) -> None:
     assert desk.read(settlement)["Subject"] == "failure notice"
 
 
+async def test_a_notice_that_cannot_be_delivered_is_forgotten_and_a_bounce_is_not(desk: Desk) -> None:
+    desk.wishes["a@here.example"] = Wish(SUCCESS)
+    told = await desk.settle(await desk.accept("a@here.example"), 0, Kind.DELIVERED)
+    gone = await desk.settle(told.children[0], 0, Kind.FAILED)
+    assert (gone.finished, gone.children) == (True, [])
+    bounced = await desk.settle(await desk.accept("b@here.example"), 0, Kind.FAILED)
+    (double,) = (await desk.settle(bounced.children[0], 0, Kind.FAILED)).children
+    assert (double.sender, double.recipients[0].address) == ("#@[]", "postmaster@here.example")
+    triple = await desk.settle(double, 0, Kind.FAILED)
+    assert (triple.finished, triple.children, triple.discarded) == (True, [], True)
+
+
 async def test_a_list_is_told_at_its_owners_address(desk: Desk) -> None:
     desk.sender = "list-owner-@here.example-@[]"
     message = await desk.accept("a@far.example")

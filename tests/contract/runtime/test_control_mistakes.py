@@ -21,7 +21,7 @@ CASES: dict[str, tuple[Read, set[str]]] = {
         lambda directory: CurrentRules(directory, SystemClock(), Events("smtpd-0", SystemClock())),
         {"me", "databytes", "timeoutsmtpd", "concurrencyincoming", "concurrencyperip"},
     ),
-    "queue": (lambda directory: read_rules(Controls(directory), 1.0), {"me", "queuelifetime"}),
+    "queue": (lambda directory: read_rules(Controls(directory), 1.0), {"me", "queuelifetime", "delaywarning"}),
     "local": (Rules, {"me", "concurrencylocal"}),
     "remote": (
         lambda directory: RemoteControls.read(Controls(directory)),
