@@ -97,6 +97,10 @@ class Disk:
         """The directory and everything in it are gone. Only for what has been renamed out of everybody's sight."""
         shutil.rmtree(path)
 
+    def remove_directory(self, path: str) -> None:
+        """An empty directory is gone."""
+        os.rmdir(path)
+
     def make_directory(self, path: str, mode: int = 0o700, dir_fd: int | None = None) -> None:
         os.mkdir(path, mode, dir_fd=dir_fd)
 

@@ -6,7 +6,7 @@ from runtime import serve
 from runtime.controls import Controls
 from runtime.durable import Disk
 from runtime.serve import DRAIN_S, Process
-from services.queue.config import QueueConfig, check_filesystem, read_redis_password, read_rules, reread
+from services.queue.config import QueueConfig, read_redis_password, read_rules, reread
 from services.queue.dispatch import Dispatch
 from services.queue.fence import Fence
 from services.queue.intake import Intake
@@ -17,15 +17,15 @@ from services.queue.server import Admin
 from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.takeover import Taker
+from services.queue.volume import open_volume
 
 
 async def main(config: QueueConfig, process: Process) -> None:
     controls = Controls(config.control_dir)
     rules = read_rules(controls, config.time_scale)
-    check_filesystem(config, process.events)
     disk = Disk()
     spool = Spool(config.spool_dir, disk)
-    about = spool.prepare(controls.me(), process.chance.octets(16).hex())
+    about = await open_volume(config, spool, process, controls.me())
 
     holder = f"{process.instance}/{os.getpid()}"
     fence = Fence(config.redis_url, read_redis_password(config), about.cluster_id, holder)

@@ -6,10 +6,8 @@ from urllib.parse import urlsplit
 
 from runtime.config import ConfigError, ServiceConfig, flag, integer, redis_url, setting, text
 from runtime.controls import Controls, read_all
-from runtime.events import Events
 from runtime.serve import Process
 from services.queue.bounce import BounceRules
-from services.queue.filesystem import judge
 from services.queue.log import SEGMENT_OCTETS
 from services.queue.rules import Rules
 from services.queue.store import Store
@@ -44,16 +42,6 @@ def read_redis_password(config: QueueConfig) -> str:
         return ""  # a Redis that asks for none; one that does is reported when it refuses us
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}: make it with `bin/seapost certs`"]) from error
-
-
-def check_filesystem(config: QueueConfig, events: Events) -> None:
-    """Refuses a spool on a file system that breaks the promises; SPOOL_UNSAFE_FS makes a warning of it."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        verdict = judge(file.read(), os.path.realpath(config.spool_dir))
-    if verdict.refusal and not config.spool_unsafe_fs:
-        raise ConfigError([f"environment variable SPOOL_DIR={config.spool_dir}: {verdict.refusal}"])
-    for warning in filter(None, (verdict.refusal, verdict.warning)):
-        events.warning(warning)
 
 
 def read_rules(controls: Controls, scale: float) -> Rules:
