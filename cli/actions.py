@@ -186,7 +186,7 @@ def _tell(wish: Wish, changed: Changed) -> None:
     if wish.as_json:
         value = {"id": changed.id, "action": wish.action.value, "result": changed.result, "text": changed.text}
         sys.stdout.write(escape.json_line(value) + "\n")
-    elif changed.result != "done":
+    elif changed.text:
         sys.stdout.write(f"{changed.id}: {escape.plain(changed.text)}\n")
 
 

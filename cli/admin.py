@@ -14,6 +14,7 @@ import grpc
 
 from cli import escape
 from cli.queued import Queued, QueuedRecipient
+from cli.refusal import Refusal
 from cli.selection import Selection
 from proto import admin_pb2, admin_pb2_grpc
 from runtime.config import Address
@@ -131,12 +132,14 @@ class Replica:
             call.cancel()
 
     async def body(self, message: str) -> AsyncIterator[bytes]:
-        """The whole message, in pieces; nothing when it is not kept there."""
+        """The whole message, in pieces; nothing when it is not kept there. Refusal when it is damaged."""
         call = self._stub.Body(admin_pb2.BodyRequest(id=message), timeout=_LIST_S)
         try:
             async for reply in call:
                 yield reply.data
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DATA_LOSS:
+                raise Refusal(_why(error)) from error
             raise Unanswered(self.address, _why(error)) from error
         finally:
             call.cancel()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli import admin, escape, queued, replicas
-from cli.admin import Replica
+from cli.admin import Replica, Unanswered
 from cli.listing import Merged, refuse_silent, refuse_unknown
 from cli.places import Places
 from cli.selection import Selection
@@ -37,7 +37,10 @@ async def _show(places: Places, ids: tuple[str, ...], wish: Wish) -> int:
         merged = Merged(them, Selection(ids=ids), whole=True)
         async for one in merged:
             unseen.discard(one["id"])
-            await _write(them, one, wish)
+            try:
+                await _write(them, one, wish)
+            except Unanswered as error:
+                merged.silent.append(error)
     sys.stdout.flush()
     refuse_unknown(unseen, merged.silent)
     refuse_silent(merged.silent)

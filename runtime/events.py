@@ -170,6 +170,28 @@ class Events:
     def end_msg(self, message: str) -> None:
         self._emit("end msg", f"end msg {message}", msg=message)
 
+    def held_msg(self, message: str, by: str) -> None:
+        """An operator holds a message: nothing of it is started."""
+        self._emit("held msg", f"held msg {message} by {words(by)}", msg=message, by=by)
+
+    def released_msg(self, message: str, by: str) -> None:
+        """An operator has let go of a message that was held."""
+        self._emit("released msg", f"released msg {message} by {words(by)}", msg=message, by=by)
+
+    def retried_msg(self, message: str, by: str) -> None:
+        """An operator wants a message tried now."""
+        self._emit("retried msg", f"retried msg {message} by {words(by)}", msg=message, by=by)
+
+    def removed_msg(self, message: str, by: str, recipients: int) -> None:
+        """An operator has ended a message; so many recipients will not get it, and nobody is told."""
+        self._emit(
+            "removed msg",
+            f"removed msg {message} by {words(by)} recipients {recipients}",
+            msg=message,
+            by=by,
+            recipients=recipients,
+        )
+
     def forwarded(self, message: str, child: str) -> None:
         self._emit("forwarded", f"forwarded msg {message} qp {child}", msg=message, child=child)
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
+from mail.ids import MessageId
 from mail.outcome import Kind
 from mail.routing import Channel
 from runtime import wire
@@ -53,6 +54,7 @@ class Dispatch:
         self._stopped = False
         self._held_until = 0.0  # monotonic: remote work of adopted logs waits until then
         self._suspect_ms: dict[str, int] = {}  # logs whose last owner did not end in order, and when we took them
+        self._damaged: set[MessageId] = set()  # messages that did not read when they were last due
         store.on_message = self.message_came
         store.on_change.append(lambda: links.tell_logs(list(store.ledgers)))
         links.heard_by(self)
@@ -84,6 +86,39 @@ class Dispatch:
             asyncio.get_running_loop().call_later(wait_s, self.try_everything_now)
             return
         self._plan.make_all_due()
+        self._pump_soon()
+
+    # -- what an operator asks and wants ------------------------------------------------------------------------------
+
+    def is_damaged(self, message: MessageId) -> bool:
+        """Whether the message did not read when it was last due."""
+        return message in self._damaged
+
+    def is_away(self, log: str, message: Message, index: int) -> bool:
+        """Whether a worker that is away may be at work on a recipient, and may still come back."""
+        recipient = message.recipients[index]
+        if recipient.settled or recipient.route.channel is Channel.LOCAL:
+            return False
+        if recipient.state is State.DELIVERING:
+            return any(index in flight.left for flight in self._flights.lost(message.id))
+        is_waited_for = self._process.clock.monotonic() < self._held_until
+        return is_waited_for and max(message.arrived_ms, recipient.next_attempt_ms) < self._suspect_ms.get(log, 0)
+
+    def resume(self, ledger: Ledger, message: Message) -> None:
+        """Plans a message again that was held; what a worker that is away may be at waits for it still."""
+        left_s = self._held_until - self._process.clock.monotonic()
+        waits = left_s > 0 and ledger.log.name.log in self._suspect_ms
+        held_ms = self._process.clock.steady_ms() + int(left_s * 1_000) if waits else 0
+        self._plan_all(errands_of(message), ledger.time.ahead_ms(), held_ms)
+
+    def urge(self, message: Message, among: Iterable[int], lost: bool) -> None:
+        """Tries recipients now, before others and though their destination is left alone. `lost`: what a worker that
+        is away has is taken from it: if it comes back, the recipient may get two copies."""
+        if lost:
+            for flight in self._flights.lost(message.id):
+                self._take_back(flight)
+        for one in errands_of(message, among):
+            self._plan.urge(one)
         self._pump_soon()
 
     async def finish(self, timeout_s: float) -> bool:
@@ -169,9 +204,11 @@ class Dispatch:
             body = self._store.ledgers[log].body(message)
         except (DamagedBody, OSError) as error:
             self._process.events.alert(f"msg {job.id} is not delivered: {error}")
+            self._damaged.add(job.id)
             now_ms = self._process.clock.steady_ms()
             self._plan.put(Errand(ticket, channel, job.destination, now_ms + _DAMAGED_AGAIN_MS), now_ms)
             return False
+        self._damaged.discard(job.id)
         self._warn_of_suspect(job, message)
         link = self.links.freest(channel)
         flight = self._lift_off(job, message, link)

@@ -69,8 +69,10 @@ def born_ms(ticket: Ticket) -> int:
 def errands_of(message: Message, among: Iterable[int] | None = None) -> list[Errand]:
     """The attempts that recipients of a message need: local ones singly, remote ones together by domain and attempt.
 
-    `among` names the recipients meant, all by default; those that do not wait need none.
+    `among` names the recipients meant, all by default; those that do not wait need none, nor does a held message.
     """
+    if message.held:
+        return []
     groups: dict[tuple[Channel, str, int, int], list[int]] = {}
     for index in range(len(message.recipients)) if among is None else sorted(among):
         if message.recipients[index].state is State.WAITING:
@@ -88,7 +90,7 @@ def errands_of(message: Message, among: Iterable[int] | None = None) -> list[Err
 def begin(log: str, message: Message, ticket: Ticket) -> Job | None:
     """The attempt that a ticket stands for, as the message is now; None when it leads to nothing any more."""
     first = ticket >> _ATTEMPT_BITS & (1 << _RECIPIENT_BITS) - 1
-    if first >= len(message.recipients):
+    if message.held or first >= len(message.recipients):
         return None
     recipient = message.recipients[first]
     attempt = recipient.attempts + 1

@@ -84,6 +84,10 @@ class Flights:
             message.recipients[index].state = State.DELIVERING
         return self.begin(job, None, planned=False)
 
+    def lost(self, message: MessageId) -> list[Flight]:
+        """The attempts for a message of which the worker is away, and may come back."""
+        return [one for one in self._by_key.values() if one.job.id == message and one.link is None and one.losses]
+
     def of(self, link: object) -> list[Flight]:
         return [flight for flight in self._by_key.values() if flight.link is link]
 

@@ -144,19 +144,26 @@ class Index:
                     settle(message, said, position)
             case records.Refused():
                 self._remember(said.id, Standing.REFUSED, position)
-            case records.Finished():
+            case records.Finished() | records.Removed():
                 self._remove(said.id)
                 self._remember(said.id, Standing.FINISHED, position)
             case records.Snapshot() if self.standing(said.message.id) is Standing.FINISHED:
                 pass  # what has ended stays ended
             case records.Snapshot():
-                message = self._add(said.message, position)
-                for settled in said.settled:
-                    settle(message, settled, position)
+                self._restore(said, position)
+            case records.Hold():
+                if held := self.get(said.id):
+                    held.held = said if said.held else None
             case records.Remembered():
                 self._remember_all(said, position)
             case records.Seal() | records.Released() | records.Footer():
                 pass
+
+    def _restore(self, said: records.Snapshot, position: Position) -> None:
+        message = self._add(said.message, position)
+        for settled in said.settled:
+            settle(message, settled, position)
+        message.held = said.held
 
     def committed(self, said: records.Settled, position: Position) -> None:
         """The place of what was learned before its commit: from here on its report can be read there."""

@@ -252,8 +252,8 @@ class Ledger:
         message = settlement.message
         if message:
             message.changing -= 1
-        if settlement.finished and message and message.large and message.large not in self.index.large_users:
-            self.commits.later(lambda: self.log.remove_large(message.large))
+        if settlement.finished:
+            self.drop_large(message)
         then(settlement)
 
     def _notify(self, message: Message, settlement: Settlement, was_first: bool, now_ms: int) -> list[records.Said]:
@@ -274,6 +274,11 @@ class Ledger:
             settled = settlement.settled = replace(settled, warned=tuple(delayed))
             self.index.learn(settled, NOWHERE)
         return [settled, *told]
+
+    def drop_large(self, ended: Message | None) -> None:
+        """Removes the file of a message that has ended, when no other needs it."""
+        if ended and ended.large and ended.large not in self.index.large_users:
+            self.commits.later(lambda: self.log.remove_large(ended.large))
 
     def _decide(self, message: Message, reported: Reported, now_ms: int) -> records.Settled:
         """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""

@@ -22,6 +22,7 @@ class State(Enum):
     DELIVERING = "delivering"
     DELIVERED = "done"
     FAILED = "failed"
+    REMOVED = "removed"  # by an operator; the message ends with the commit that says so
 
 
 @dataclass(slots=True)
@@ -42,14 +43,15 @@ class Recipient:
 
     @property
     def settled(self) -> bool:
-        return self.state in (State.DELIVERED, State.FAILED)
+        return self.state in (State.DELIVERED, State.FAILED, State.REMOVED)
 
 
 @dataclass(slots=True)
 class Message:
     """A message that is not finished. Its body is at `position`, and in large/ when `large` is set.
 
-    `changing` counts what is on its way to the disk: until that is there the message does not rest.
+    `changing` counts what is on its way to the disk: until that is there the message does not rest. `held` says who
+    holds it: nothing of it is started.
     """
 
     id: MessageId
@@ -65,6 +67,7 @@ class Message:
     recipients: list[Recipient] = field(default_factory=list)
     changing: int = 0
     ret: str = ""
+    held: records.Hold | None = None
 
     @property
     def settled(self) -> bool:
@@ -125,7 +128,7 @@ def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
         for index, recipient in enumerate(message.recipients)
         if recipient.attempts
     )
-    return records.Snapshot(_accepted_of(message, message.id, body), settled)
+    return records.Snapshot(_accepted_of(message, message.id, body), settled, message.held)
 
 
 def _accepted_of(message: Message, name: MessageId, body: bytes) -> records.Accepted:
@@ -172,7 +175,7 @@ def pack(message: Message) -> bytes:
     """The octets of a message at rest; its id is the key under which they are kept."""
     tried = [(index, recipient) for index, recipient in enumerate(message.recipients) if recipient.attempts]
     settled = tuple(_settled_of(_NO_ID, index, recipient, "") for index, recipient in tried)
-    said = records.Snapshot(_accepted_of(message, _NO_ID, b""), settled)
+    said = records.Snapshot(_accepted_of(message, _NO_ID, b""), settled, message.held)
     places = b"".join(_pack_place(recipient.told) for _, recipient in tried)
     return _pack_place(message.position) + places + records.encode(said).fields
 
@@ -192,6 +195,7 @@ def unpack(message: MessageId, octets: bytes) -> Message:
     found.id = message
     for settled, place in zip(said.settled, told, strict=True):
         settle(found, settled, place)
+    found.held = said.held
     return found
 
 

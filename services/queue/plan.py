@@ -101,6 +101,16 @@ class Plan:
         else:
             self._make_due(errand.channel, errand.destination, errand.ticket)
 
+    def urge(self, errand: Errand) -> None:
+        """An operator wants it now: it goes before the others of its destination, which is tried with it though it is
+        left alone."""
+        lane = self._lanes[errand.channel]
+        lane.count += 1
+        lane.due.setdefault(errand.destination, deque()).appendleft(errand.ticket)
+        if trouble := lane.trouble.get(errand.destination):
+            trouble.alone = False
+        self._open(errand.channel, errand.destination)
+
     def take(self, channel: Channel, count: int, now_ms: int) -> list[tuple[str, Ticket]]:
         """At most `count` errands to start now, with their destinations; each counts as running until `done`."""
         lane = self._lanes[channel]
@@ -134,6 +144,8 @@ class Plan:
         lane = self._lanes[channel]
         trouble = lane.trouble.get(destination)
         if trouble and now_ms < trouble.until_ms:
+            trouble.alone = True
+            self._close(lane, destination)
             return False
         length_ms = int(BACK_OFF_S * 1_000 * self._scale)
         if trouble:

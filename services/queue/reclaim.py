@@ -75,7 +75,7 @@ async def _move(ledger: Ledger, message: Message, events: Events) -> bool:
     snapshot = snapshot_of(message, _body(ledger, message, events))
     reported = tuple(replace(settled, report=ledger.report(message, settled.recipient)) for settled in snapshot.settled)
     message.changing += 1
-    ledger.commits.add([records.Snapshot(snapshot.message, reported)], then)
+    ledger.commits.add([replace(snapshot, settled=reported)], then)
     return await future
 
 

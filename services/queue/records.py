@@ -74,11 +74,31 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator holds a message, or, when `held` is false, lets go of it."""
+
+    id: MessageId
+    held: bool
+    by: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An operator has ended a message; nobody is told."""
+
+    id: MessageId
+    by: str
+    removed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A message written forward while its segment is reclaimed, with what has become of its recipients."""
 
     message: Accepted
     settled: tuple[Settled, ...]
+    held: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +121,9 @@ class Footer:
     entries: bytes = field(repr=False)
 
 
-Said = Accepted | Settled | Refused | Finished | Seal | Snapshot | Remembered | Released | Footer
+Said = Accepted | Settled | Refused | Finished | Seal | Snapshot | Remembered | Released | Footer | Hold | Removed
 
-_ACCEPTED, _SETTLED, _REFUSED, _FINISHED, SEAL, _SNAPSHOT, _REMEMBERED, RELEASED, FOOTER = range(1, 10)
+_ACCEPTED, _SETTLED, _REFUSED, _FINISHED, SEAL, _SNAPSHOT, _REMEMBERED, RELEASED, FOOTER, _HOLD, _REMOVED = range(1, 12)
 _LETTERS = {Channel.LOCAL: "L", Channel.REMOTE: "R"}
 _CHANNELS = {letter: channel for channel, letter in _LETTERS.items()}
 
@@ -127,8 +147,7 @@ def encode(said: Said) -> Record:
             segments = [spool_pb2.SealedSegment(name=name, length=length) for name, length in said.lengths.items()]
             return Record(SEAL, spool_pb2.Seal(segments=segments).SerializeToString())
         case Snapshot():
-            fields = spool_pb2.Snapshot(message=_accepted(said.message), settled=map(_settled, said.settled))
-            return Record(_SNAPSHOT, fields.SerializeToString(), said.message.body)
+            return Record(_SNAPSHOT, _snapshot(said).SerializeToString(), said.message.body)
         case Remembered():
             remembered = spool_pb2.Remembered(finished=said.finished, refused=said.refused)
             return Record(_REMEMBERED, remembered.SerializeToString())
@@ -136,6 +155,11 @@ def encode(said: Said) -> Record:
             return Record(RELEASED, b"")
         case Footer():
             return Record(FOOTER, b"", said.entries)
+        case Hold():
+            return Record(_HOLD, _hold(said).SerializeToString())
+        case Removed():
+            removed = spool_pb2.Removed(id=said.id, by=said.by, removed_ms=said.removed_ms)
+            return Record(_REMOVED, removed.SerializeToString())
         case _:
             assert_never(said)
 
@@ -170,6 +194,11 @@ def _decode(record: Record) -> Said:
             return Released()
         case 9:
             return Footer(record.body)
+        case 10:
+            return _read_hold(spool_pb2.Hold.FromString(record.fields))
+        case 11:
+            removed = spool_pb2.Removed.FromString(record.fields)
+            return Removed(MessageId(removed.id), removed.by, removed.removed_ms)
         case _:
             raise UnknownRecord(f"kind {record.kind}")
 
@@ -177,7 +206,11 @@ def _decode(record: Record) -> Said:
 def decode_snapshot(fields: bytes, body: bytes = b"") -> Snapshot:
     """The snapshot whose fields these are."""
     snapshot = spool_pb2.Snapshot.FromString(fields)
-    return Snapshot(_read_accepted(snapshot.message, body), tuple(map(_read_settled, snapshot.settled)))
+    return Snapshot(
+        _read_accepted(snapshot.message, body),
+        tuple(map(_read_settled, snapshot.settled)),
+        _read_hold(snapshot.held) if snapshot.HasField("held") else None,
+    )
 
 
 def _accepted(said: Accepted) -> spool_pb2.Accepted:
@@ -252,3 +285,16 @@ def _read_settled(fields: spool_pb2.Settled) -> Settled:
         relayed=fields.relayed,
         warned=tuple(fields.warned),
     )
+
+
+def _snapshot(said: Snapshot) -> spool_pb2.Snapshot:
+    held = _hold(said.held) if said.held else None
+    return spool_pb2.Snapshot(message=_accepted(said.message), settled=map(_settled, said.settled), held=held)
+
+
+def _hold(said: Hold) -> spool_pb2.Hold:
+    return spool_pb2.Hold(id=said.id, held=said.held, by=said.by, since_ms=said.since_ms)
+
+
+def _read_hold(fields: spool_pb2.Hold) -> Hold:
+    return Hold(MessageId(fields.id), fields.held, fields.by, fields.since_ms)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from mail import address
 from mail.ids import MessageId
-from services.queue.message import Message, Recipient
+from services.queue.message import Message
 
-# The name of the state of a recipient, for the operator.
-NameState = Callable[[Message, Recipient], str]
+# The name of the state of a recipient (its position), for the operator.
+NameState = Callable[[Message, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,12 @@ class Selection:
             return False
         if not (self.recipient or self.domain or self.states):
             return True
-        return any(self._is_meant(message, recipient, name_state) for recipient in message.recipients)
+        return any(self._is_meant(message, index, name_state) for index in range(len(message.recipients)))
 
-    def _is_meant(self, message: Message, recipient: Recipient, name_state: NameState) -> bool:
-        if self.states and name_state(message, recipient) not in self.states:
+    def _is_meant(self, message: Message, index: int, name_state: NameState) -> bool:
+        if self.states and name_state(message, index) not in self.states:
             return False
+        recipient = message.recipients[index]
         addresses = (recipient.route.address, recipient.address)
         if self.recipient and not any(map(self.recipient.match, addresses)):
             return False

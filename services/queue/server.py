@@ -12,16 +12,33 @@ from proto import admin_pb2, admin_pb2_grpc
 from runtime.serve import Process
 from services.queue.census import Census
 from services.queue.dispatch import Dispatch
+from services.queue.ledger import Ledger
+from services.queue.links import Link
 from services.queue.log import DamagedBody
 from services.queue.message import Message, Recipient
+from services.queue.orders import BY_MAX_CHARACTERS, Action, Order, Orders, Result
 from services.queue.plan import Plan
 from services.queue.reason import Reasons, state_name
 from services.queue.selection import Selection, pattern
 from services.queue.store import Store
 from services.queue.survey import Survey
 
-# A question may name so many messages.
+# A question may name so many messages, and an order so many: a frame's worth of records, and a moment's work.
 _IDS_MAX = 10_000
+_CHANGED_MAX = 1_000
+
+_ACTIONS = {
+    admin_pb2.ChangeRequest.RETRY: Action.RETRY,
+    admin_pb2.ChangeRequest.HOLD: Action.HOLD,
+    admin_pb2.ChangeRequest.RELEASE: Action.RELEASE,
+    admin_pb2.ChangeRequest.REMOVE: Action.REMOVE,
+}
+_RESULTS = {
+    Result.UNKNOWN: admin_pb2.Change.UNKNOWN,
+    Result.DONE: admin_pb2.Change.DONE,
+    Result.ALREADY: admin_pb2.Change.ALREADY,
+    Result.REFUSED: admin_pb2.Change.REFUSED,
+}
 
 
 class Admin(admin_pb2_grpc.AdminServicer):
@@ -33,20 +50,20 @@ class Admin(admin_pb2_grpc.AdminServicer):
         self._process = process
         self._survey = Survey(store, process.clock)
         self._reasons = Reasons(plan, dispatch, process.clock)
+        self._orders = Orders(dispatch, process)
         admin_pb2_grpc.add_AdminServicer_to_server(self, process.rpc.grpc)
 
     async def List(self, request: admin_pb2.ListRequest, context: Any) -> AsyncIterator[admin_pb2.ListReply]:
         selection = await _selection(request.selection, context)
         async for kept in self._survey.walk(selection):
-            messages = [self._message(log, message, request.whole) for log, message in kept]
-            yield admin_pb2.ListReply(messages=messages)
+            yield admin_pb2.ListReply(messages=[self._message(*one, request.whole) for one in kept])
 
     async def Body(self, request: admin_pb2.BodyRequest, context: Any) -> AsyncIterator[admin_pb2.BodyReply]:
-        wanted = ids.parse_id(request.id)
-        ledger = self._survey.whereabouts(wanted) if wanted else None
-        message = self._survey.find(ledger.log.name.log, wanted) if ledger and wanted else None
-        if ledger is None or message is None:
+        [wanted] = await _ids([request.id], 1, context)
+        found = self._survey.find(wanted)
+        if found is None:
             return
+        ledger, message = found
         try:
             body = ledger.body(message)
         except (DamagedBody, OSError) as error:
@@ -56,28 +73,30 @@ class Admin(admin_pb2_grpc.AdminServicer):
             yield admin_pb2.BodyReply(data=body[start : start + BODY_CHUNK_OCTETS])
 
     async def Change(self, request: admin_pb2.ChangeRequest, context: Any) -> admin_pb2.ChangeReply:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
-        raise AssertionError
+        if self._store.draining:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the queue is closing")
+        action = _ACTIONS.get(request.action)
+        if action is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such action")
+            raise AssertionError
+        selection = await _selection(request.selection, context)
+        wanted = await _ids(request.ids, _CHANGED_MAX, context)
+        order = Order(action, request.by[:BY_MAX_CHARACTERS], request.force)
+        answers = await self._orders.give(order, self._survey.matching(selection, wanted))
+        changes = [
+            admin_pb2.Change(id=message.id, result=_RESULTS[result], text=text) for message, (result, text) in answers
+        ]
+        return admin_pb2.ChangeReply(changes=changes)
 
     async def Stats(self, request: admin_pb2.StatsRequest, context: Any) -> admin_pb2.StatsReply:
-        ledgers = self._store.ledgers
+        ledgers, links = self._store.ledgers, self._dispatch.links.all()
         reply = admin_pb2.StatsReply(
             messages=sum(len(ledger.index) for ledger in ledgers.values()),
             delivering=self._dispatch.under_way,
             logs=list(ledgers),
-            workers=[link.worker for link in self._dispatch.links.all()],
+            workers=[link.worker for link in links],
             replica=self._process.instance,
-            slots=[
-                admin_pb2.WorkerSlots(
-                    worker=link.worker,
-                    channel=link.channel.value,
-                    slots=link.slots,
-                    busy=link.out,
-                    draining=link.draining,
-                )
-                for link in self._dispatch.links.all()
-                if link.worker
-            ],
+            slots=[_slots(link) for link in links if link.worker],
         )
         if request.counted:
             await self._count(reply, await _selection(request.selection, context))
@@ -86,10 +105,10 @@ class Admin(admin_pb2_grpc.AdminServicer):
     async def _count(self, reply: admin_pb2.StatsReply, selection: Selection) -> None:
         census = Census()
         async for kept in self._survey.walk(selection):
-            for log, message in kept:
-                states = [state_name(message, recipient) for recipient in message.recipients]
-                reasons = [self._reasons.word(log, message, recipient) for recipient in message.recipients]
-                census.count(message, states, reasons)
+            for ledger, message in kept:
+                places = range(len(message.recipients))
+                states = [state_name(message, index) for index in places]
+                census.count(message, states, [self._reasons.word(ledger, message, index) for index in places])
         reply.selected = census.messages
         reply.octets = census.octets
         if census.oldest:
@@ -100,36 +119,52 @@ class Admin(admin_pb2_grpc.AdminServicer):
         reply.reasons.extend(_counts(census.reasons))
         reply.destinations.extend(_counts(census.destinations()))
 
-    def _message(self, log: str, message: Message, whole: bool) -> admin_pb2.QueuedMessage:
+    def _message(self, ledger: Ledger, message: Message, whole: bool) -> admin_pb2.QueuedMessage:
         shown = admin_pb2.QueuedMessage(
             id=message.id,
-            log=log,
+            log=ledger.log.name.log,
             sender=message.sender,
             size=message.size,
             arrived_ms=message.arrived_ms,
-            recipients=[self._recipient(log, message, recipient, whole) for recipient in message.recipients],
+            recipients=[self._recipient(ledger, message, index, whole) for index in range(len(message.recipients))],
         )
+        if message.held:
+            shown.held_by = message.held.by
+            shown.held_since_ms = message.held.since_ms
         if whole:
             shown.uid = message.uid
             shown.envid = message.envid
             shown.parent = message.parent
         return shown
 
-    def _recipient(self, log: str, message: Message, recipient: Recipient, whole: bool) -> admin_pb2.QueuedRecipient:
-        reason = self._reasons.word(log, message, recipient)
+    def _recipient(self, ledger: Ledger, message: Message, index: int, whole: bool) -> admin_pb2.QueuedRecipient:
+        recipient = message.recipients[index]
+        reason = self._reasons.word(ledger, message, index)
         shown = admin_pb2.QueuedRecipient(
             address=recipient.route.address,
             channel=recipient.route.channel.value,
-            state=state_name(message, recipient),
+            state=state_name(message, index),
             attempts=recipient.attempts,
-            next_attempt_ms=0 if recipient.settled else recipient.next_attempt_ms,
-            why=self._reasons.sentence(reason, recipient),
+            next_attempt_ms=_next_attempt_ms(ledger, recipient),
+            why=self._reasons.sentence(reason, ledger, message, index),
             reason=reason,
         )
         if whole:
-            shown.report = recipient.report
+            shown.report = ledger.report(message, index)
             shown.given = recipient.address
         return shown
+
+
+def _next_attempt_ms(ledger: Ledger, recipient: Recipient) -> int:
+    """By the wall clock; 0 when there is none, or none was made."""
+    is_set = recipient.next_attempt_ms and not recipient.settled
+    return ledger.time.wall_ms(recipient.next_attempt_ms) if is_set else 0
+
+
+def _slots(link: Link) -> admin_pb2.WorkerSlots:
+    return admin_pb2.WorkerSlots(
+        worker=link.worker, channel=link.channel.value, slots=link.slots, busy=link.out, draining=link.draining
+    )
 
 
 async def _selection(wanted: admin_pb2.Selection, context: Any) -> Selection:

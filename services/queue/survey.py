@@ -16,9 +16,12 @@ from services.queue.selection import Selection
 from services.queue.store import Store
 
 # A slice is some milliseconds: no more than a large message takes.
-_SLICE = 100
+_SLICE = 50
 
-Kept = tuple[str, Message]
+# Who waits for what matches hears at least so often that we are still looking.
+_SIGN_OF_LIFE_S = 1.0
+
+Kept = tuple[Ledger, Message]
 
 
 class Survey:
@@ -29,54 +32,50 @@ class Survey:
         self._clock = clock
 
     async def walk(self, selection: Selection) -> AsyncIterator[list[Kept]]:
-        """Every message that matches, with its log, a slice at a time.
+        """Every message that matches, with its ledger, a slice at a time; now and then an empty one.
 
         What comes, changes or ends meanwhile is seen as it is when its turn comes; nothing else is missed.
         """
-        began = self._clock.monotonic()
+        began = told = self._clock.monotonic()
         found: list[Kept] = []
-        for looked_at, (message_id, log) in enumerate(self._ids(selection), 1):
-            if (message := self.find(log, message_id)) and self._is_meant(selection, message):
-                found.append((log, message))
+        for looked_at, (message_id, ledger) in enumerate(self._ids(selection), 1):
+            message = ledger.index.look_at(message_id)
+            if message and _is_meant(selection, ledger, message):
+                found.append((ledger, message))
             if looked_at % _SLICE == 0:
                 nap_s = self._clock.monotonic() - began
-                if found:
+                if found or began - told >= _SIGN_OF_LIFE_S:
+                    told = began
                     yield found
-                found = []
+                    found = []
                 await asyncio.sleep(nap_s)
                 began = self._clock.monotonic()
         if found:
             yield found
 
-    def find(self, log: str, message: MessageId) -> Message | None:
-        """A message that is kept in a log of ours, to read it."""
-        ledger = self._store.ledgers.get(log)
-        return ledger.index.look_at(message) if ledger else None
-
-    def whereabouts(self, message: MessageId) -> Ledger | None:
-        """The ledger that keeps a message."""
-        return next((ledger for ledger in self._store.ledgers.values() if message in ledger.index), None)
+    def find(self, message_id: MessageId) -> Kept | None:
+        """A message that is kept here, to read it."""
+        for ledger in self._store.ledgers.values():
+            if message := ledger.index.look_at(message_id):
+                return ledger, message
+        return None
 
     def matching(self, selection: Selection, ids: list[MessageId]) -> list[Kept]:
-        """Those of the ids that are kept here and match, in their order. Does not pause: they are few."""
-        found: list[Kept] = []
-        for message_id in ids:
-            ledger = self.whereabouts(message_id)
-            message = ledger.index.look_at(message_id) if ledger else None
-            if ledger and message and self._is_meant(selection, message):
-                found.append((ledger.log.name.log, message))
-        return found
+        """Those of the ids that are kept here and match. Does not pause: they are few."""
+        kept = [found for one in ids if (found := self.find(one))]
+        return [(ledger, message) for ledger, message in kept if _is_meant(selection, ledger, message)]
 
-    def _is_meant(self, selection: Selection, message: Message) -> bool:
-        return selection.matches(message, self._clock.wall_ms(), state_name)
-
-    def _ids(self, selection: Selection) -> Iterator[tuple[MessageId, str]]:
+    def _ids(self, selection: Selection) -> Iterator[tuple[MessageId, Ledger]]:
         if selection.ids:
-            kept = ((one, self.whereabouts(one)) for one in sorted(selection.ids))
-            return iter([(one, ledger.log.name.log) for one, ledger in kept if ledger])
-        return heapq.merge(*(_ids_of(log, ledger) for log, ledger in self._store.ledgers.items()))
+            kept = [found for one in sorted(selection.ids) if (found := self.find(one))]
+            return iter([(message.id, ledger) for ledger, message in kept])
+        return heapq.merge(*map(_ids_of, self._store.ledgers.values()), key=lambda pair: pair[0])
 
 
-def _ids_of(log: str, ledger: Ledger) -> Iterator[tuple[MessageId, str]]:
+def _is_meant(selection: Selection, ledger: Ledger, message: Message) -> bool:
+    return selection.matches(message, ledger.time.now_ms(), state_name)
+
+
+def _ids_of(ledger: Ledger) -> Iterator[tuple[MessageId, Ledger]]:
     for message in ledger.index.ids():
-        yield message, log
+        yield message, ledger

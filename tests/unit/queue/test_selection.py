@@ -32,8 +32,8 @@ def to(address: str, state: State = State.WAITING, routed: str = "", channel: Ch
     return Recipient(address, Route(channel, routed or address), state)
 
 
-def name_state(message: Message, recipient: Recipient) -> str:
-    return recipient.state.value
+def name_state(message: Message, index: int) -> str:
+    return message.recipients[index].state.value
 
 
 def is_meant(selection: Selection, message: Message) -> bool:
