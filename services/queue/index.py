@@ -5,7 +5,6 @@ which a record changes the state. Knows no disk and no time but what records say
 are kept packed, so that a million of them fit.
 """
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,12 +93,18 @@ class Index:
         return unpack(message, octets) if octets else None
 
     def ids(self) -> Iterator[MessageId]:
-        """The messages that are not finished, in order. What changes while this is walked through may be missed."""
-        last = ""
-        for message in heapq.merge(sorted(self._awake), self._resting):
-            if message != last:  # one may have been put to rest meanwhile, and is met again
-                yield message
-            last = message
+        """The messages that are not finished, in order. What comes or ends while this is walked through may be seen or
+        not; nothing else is missed, though it be woken or put to rest meanwhile."""
+        last: MessageId | None = None
+        while some := self._after(last):
+            yield from some
+            last = some[-1]
+
+    def _after(self, last: MessageId | None) -> list[MessageId]:
+        """The next messages: those at rest that stand together, and the others between them."""
+        resting = self._resting.after(last)
+        awake = [one for one in self._awake if (not last or one > last) and (not resting or one <= resting[-1])]
+        return sorted([*resting, *awake])
 
     def _wake(self, message: Message) -> None:
         self._awake[message.id] = message

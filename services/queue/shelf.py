@@ -63,14 +63,17 @@ class Shelf(Generic[V]):
 
     def __iter__(self) -> Iterator[MessageId]:
         """Every id in order. What is put in or taken out meanwhile may be seen or not; nothing else is missed."""
-        last = b""
-        while keys := self._after(last):
-            for start in range(0, len(keys), _KEY):
-                yield ids.from_octets(keys[start : start + _KEY])
-            last = keys[-_KEY:]
+        last = None
+        while some := self.after(last):
+            yield from some
+            last = some[-1]
+
+    def after(self, message: MessageId | None) -> list[MessageId]:
+        """The next ids above this one, or the first of all, as many as stand together; none at the end."""
+        keys = self._after(ids.to_octets(message) if message else b"")
+        return [ids.from_octets(keys[start : start + _KEY]) for start in range(0, len(keys), _KEY)]
 
     def _after(self, key: bytes) -> bytes:
-        """The next keys above this one, as many as stand together; none at the end."""
         for leaf in self._leaves[bisect_right(self._firsts, key) - 1 :]:
             place = leaf.place(key)
             place += leaf.holds(key, place)
