@@ -47,6 +47,7 @@ class Commits:
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"log-{log.name.log}")
         self._broken = False
+        self._poisoned = False  # the same, as the thread knows it
         self._writing = 0
         self._patience: asyncio.TimerHandle | None = None
         self._later: set[asyncio.Future[None]] = set()
@@ -79,12 +80,22 @@ class Commits:
             return None
         self._writing += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
         except (LostLog, OSError) as error:
             self._fail(error)
             return None
         finally:
             self._writing -= 1
+
+    def _do(self, work: Callable[[], T]) -> T | None:
+        """In the thread: what stands there behind a failure is not done, though the loop has not heard of it yet."""
+        if self._poisoned:
+            return None
+        try:
+            return work()
+        except (LostLog, OSError):
+            self._poisoned = True
+            raise
 
     def later(self, work: Callable[[], None]) -> None:
         """As `in_order`, for work that nobody waits for."""

@@ -101,6 +101,7 @@ class Ledger:
         self.cramped = False  # the disk is nearly full: nothing is caused that takes more room than an outcome
         self._damaged = damaged
         self._coming: dict[MessageId, list[Callable[[bool], None]]] = {}
+        self._refusing: dict[MessageId, list[Callable[[bool], None]]] = {}
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -173,15 +174,22 @@ class Ledger:
     def refuse(self, message: MessageId, then: Callable[[bool], None]) -> None:
         """Commits a tombstone for an id that is unknown: it will never be taken. Tells whether it is committed."""
         tombstone = records.Refused(message)
+        self._refusing[message] = [then]
         self.index.learn(tombstone, NOWHERE)
-        self.commits.add([tombstone], lambda positions: self._refused(tombstone, positions, then))
+        self.commits.add([tombstone], lambda positions: self._refused(tombstone, positions))
 
-    def _refused(
-        self, tombstone: records.Refused, positions: list[Position] | None, then: Callable[[bool], None]
-    ) -> None:
+    def _refused(self, tombstone: records.Refused, positions: list[Position] | None) -> None:
         if positions:
             self.index.learn(tombstone, positions[0])
-        then(positions is not None)
+        for then in self._refusing.pop(tombstone.id):
+            then(positions is not None)
+
+    def when_refused(self, message: MessageId, then: Callable[[bool], None]) -> None:
+        """Tells, of an id that is REFUSED, whether its tombstone is committed: now, or when its commit is over."""
+        if message in self._refusing:
+            self._refusing[message].append(then)
+        else:
+            then(True)
 
     # -- out ----------------------------------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class Store:
             return
         standing = ledger.standing(incoming.id)
         if standing is Standing.REFUSED:
-            answer(GONE)
+            ledger.when_refused(incoming.id, lambda committed: answer(GONE if committed else UNKNOWN))
         elif standing is not Standing.UNKNOWN:
             ledger.when_known(incoming.id, lambda committed: answer(None if committed else UNKNOWN))
         elif refusal := self._refusal(ledger, incoming):
@@ -206,13 +206,12 @@ class Store:
         if ledger is None:
             return None
         standing = ledger.standing(message)
-        if standing is Standing.REFUSED:
-            return False
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if standing is Standing.UNKNOWN:
-            ledger.refuse(message, future.set_result)
+        if standing in (Standing.UNKNOWN, Standing.REFUSED):
+            ask = ledger.refuse if standing is Standing.UNKNOWN else ledger.when_refused
+            ask(message, lambda refused: _set(future, refused))
             return False if await future else None
-        ledger.when_known(message, future.set_result)
+        ledger.when_known(message, lambda committed: _set(future, committed))
         return True if await future else None
 
     def find(self, message: MessageId) -> tuple[str, Message] | None:
@@ -242,3 +241,9 @@ class Store:
     def _changed(self) -> None:
         for call in self.on_change:
             call()
+
+
+def _set(future: "asyncio.Future[bool]", known: bool) -> None:
+    """Answers who asked, unless he has gone away: the call was cancelled at its deadline."""
+    if not future.done():
+        future.set_result(known)
