@@ -94,6 +94,25 @@ def test_a_bounce_is_read_by_people_and_by_programs(house: House, world: Sink) -
     assert "the body" not in returned
 
 
+def test_a_bounce_that_bounces_comes_to_the_postmaster(house: House, world: Sink) -> None:
+    """And names the one who could not be told; `postmaster` is the account."""
+    world.replies[f"RCPT never@{HOST}"] = "550 5.1.1 nobody of that name"
+    house.send(mail("report on a report"), f"never@{HOST}", sender=f"nobody@{MAIL_NAME}")
+    house.wait_idle()
+    (double,) = fetched(house, "report on a report")
+    assert double["Return-Path"] == "<#@[]>"
+    assert f"postmaster@{MAIL_NAME}" in (double.get_all("Delivered-To") or [])
+    text, status, original = parts(double)
+    assert "but the bounce bounced!" in str(text.get_payload())
+    assert parts(status)[1]["Final-Recipient"] == f"rfc822;nobody@{MAIL_NAME}"
+    (bounce,) = parts(original)
+    assert [part.get_content_type() for part in parts(bounce)] == [
+        "text/plain",
+        "message/delivery-status",
+        "message/rfc822",
+    ]
+
+
 def test_never_means_no_bounce(house: House, world: Sink, stack: Stack) -> None:
     world.replies[f"RCPT never@{HOST}"] = "550 5.1.1 nobody of that name"
     since = stack.mark()
