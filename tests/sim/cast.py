@@ -8,7 +8,7 @@ from services.queue.config import QueueConfig
 from tests.sim.hearsay import SPOOL
 from tests.sim.leases import LeaseClient
 from tests.sim.people import Agent, Habits, Smtpd
-from tests.sim.process import SimChance, SimClock, SimProcess
+from tests.sim.process import HostTime, SimChance, SimClock, SimProcess
 from tests.sim.stage import queue_main
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Cast:
             if name in self.processes and not self.processes[name].dead:
                 return
             self._pids += 1
-            clock = SimClock(world.scheduler, world.jumps_ms, host, self._scale)
+            clock = SimClock(world.scheduler, world.times.setdefault(host, HostTime()), self._scale)
             chance = world.dice(f"{name}/{self._pids}")
             process = SimProcess((name, role, host, self._pids), world.scheduler, clock, chance, world.told.event)
             process.loop.names = lambda: [(one.name, 1) for one in self.processes.values() if one.role == "queue"]

@@ -143,6 +143,9 @@ class SimOs:
         if offset + octets > len(node.data):
             self._system.volume.resize(caller.host, node, offset + octets)
 
+    def fdopen(self, fd: int, mode: str = "r") -> "SimFile":
+        return SimFile(self, fd, "b" not in mode)
+
     def ftruncate(self, fd: int, size: int) -> None:
         caller = self._system.enter("truncate", self._system.file(self._system.caller(), fd).path)
         self._system.volume.resize(caller.host, self._system.file(caller, fd).node, size)
@@ -247,7 +250,7 @@ class SimShutil:
 
 
 class SimFile:
-    """What `open` gives for reading."""
+    """What `open` gives for reading, and `fdopen` for writing too; it buffers nothing."""
 
     def __init__(self, of: SimOs, fd: int, is_text: bool) -> None:
         self._os = of
@@ -274,6 +277,9 @@ class SimFile:
 
     def fileno(self) -> int:
         return self._fd
+
+    def write(self, octets: bytes) -> int:
+        return self._os.write(self._fd, octets)
 
     def close(self) -> None:
         if self._fd >= 0:

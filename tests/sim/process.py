@@ -23,17 +23,32 @@ EPOCH_MS = 1_700_000_000_000
 _LOG_NAME_OCTETS = 4
 
 
-class SimClock:
-    """Wall time that may jump, by host; monotonic time that does not."""
+@dataclass(slots=True)
+class HostTime:
+    """The clocks of one host: by how much its wall clock was set, when it was started, which start that was."""
 
-    def __init__(self, scheduler: Scheduler, jumps_ms: dict[str, int], host: str, scale: float) -> None:
+    jumped_ms: int = 0
+    booted_us: int = 0
+    boot: int = 1
+
+
+class SimClock:
+    """Wall time that may jump, by host; monotonic time that does not, and begins anew when its host does."""
+
+    def __init__(self, scheduler: Scheduler, host: "HostTime", scale: float) -> None:
         self._scheduler = scheduler
-        self._jumps_ms = jumps_ms
         self._host = host
         self._scale = scale
+        self._began_ms = self.wall_ms() - self.boot_ms()
 
     def wall_ms(self) -> int:
-        return EPOCH_MS + self._scheduler.now_us // 1_000 + self._jumps_ms.get(self._host, 0)
+        return EPOCH_MS + self._scheduler.now_us // 1_000 + self._host.jumped_ms
+
+    def boot_ms(self) -> int:
+        return (self._scheduler.now_us - self._host.booted_us) // 1_000
+
+    def steady_ms(self) -> int:
+        return self._began_ms + self.boot_ms()
 
     def boot_ms(self) -> int:
         return self._scheduler.now_us // 1_000

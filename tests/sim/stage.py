@@ -7,6 +7,7 @@ points, and the sizes of bodies and frames, which are made small so that few mes
 """
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
+import runtime.clock
 import runtime.durable
 import runtime.faults
 import runtime.producer
@@ -46,6 +48,10 @@ def _modules() -> list[ModuleType]:
     return [sys.modules[name] for name in names] + [runtime.durable, runtime.producer, runtime.worker]
 
 
+async def _untried(*_: object) -> None:
+    """The trials of a volume are real threads on a real disk."""
+
+
 def _redis(world: "World") -> Any:
     connected = SimpleNamespace(from_url=lambda *_, **__: world.cast.redis_client())
     return SimpleNamespace(asyncio=SimpleNamespace(Redis=connected), exceptions=redis.exceptions)
@@ -62,6 +68,7 @@ def on_stage(world: "World") -> Iterator[None]:
         "point": world.point,
         "redis": _redis(world),
         "check_filesystem": lambda *_: None,
+        "try_volume": _untried,
         **_SIZES,
     }
     undo: list[tuple[Any, str, Any]] = []
@@ -76,6 +83,7 @@ def on_stage(world: "World") -> Iterator[None]:
                 put(module, name, value)
         put(module, "open", opener(world.os))
     put(runtime.faults, "point", world.point)
+    put(runtime.clock, "open", lambda *_, **__: io.StringIO(world.boot_id()))
     put(runtime.rpc, "channel", world.network.channel)
     _Stage.world = world
     try:

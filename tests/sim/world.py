@@ -23,7 +23,7 @@ from tests.sim.leases import Leases
 from tests.sim.machine import SimOs
 from tests.sim.network import Network
 from tests.sim.people import Post
-from tests.sim.process import EPOCH_MS, SimProcess
+from tests.sim.process import EPOCH_MS, HostTime, SimProcess
 from tests.sim.scheduler import Killed, Scheduler
 from tests.sim.system import Caller, System
 
@@ -59,7 +59,7 @@ class World:
         self.os = SimOs(self.system)
         self.network = Network(self.scheduler, self.dice("network"), self._moved, lambda: self.current)
         self.leases = Leases(self.dice("redis"), lambda: EPOCH_MS + self.scheduler.now_us // 1_000)
-        self.jumps_ms: dict[str, int] = {}
+        self.times: dict[str, HostTime] = {}
         self.told = Hearsay(self)
         self.cast = Cast(self, controls)
         self._schedule = self.dice("schedule")
@@ -91,6 +91,11 @@ class World:
 
     def now_us(self) -> int:
         return self.scheduler.now_us
+
+    def boot_id(self) -> str:
+        """/proc/sys/kernel/random/boot_id, for the process that runs now."""
+        host = self.current.host
+        return f"{sum(host.encode()):016x}{self.times[host].boot:016x}\n"
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         self.scheduler.at(round(seconds * 1_000_000), None, call)
@@ -220,6 +225,8 @@ class World:
         for process in [one for one in self.cast.processes.values() if one.host in hosts and not one.dead]:
             self._bury(process, silently=True)
             self.later(back_s + self._schedule.uniform(0, 2), self.cast.wanted[process.name])
+        for time in (self.times[host] for host in hosts):
+            time.booted_us, time.boot = self.now_us(), time.boot + 1
         survival = Survival(self._schedule, self._schedule.choice(("none", "some", "some", "some", "all")))
         if self.volume.find(SPOOL).names is not None:
             self.volume.power_cut(hosts, survival)
@@ -272,7 +279,7 @@ class World:
         self.leases.up, self.leases.slow = True, False
 
     def jump(self, host: str, seconds: float) -> None:
-        self.jumps_ms[host] = self.jumps_ms.get(host, 0) + round(seconds * 1_000)
+        self.times[host].jumped_ms += round(seconds * 1_000)
 
     def reset_streams(self, part: float) -> None:
         for stream in list(self.network.streams):
