@@ -1,4 +1,4 @@
-"""Group commit: a group is one frame, groups are told in their order; after a failure nothing is written or promised."""
+"""Group commit: a group is one frame, told in its order; after a failure nothing is written and nothing promised."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
