@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from cli import admin, escape, queued, replicas
 from cli.admin import CHANGED_MAX, Action, Changed, Order, Replica, Unanswered
-from cli.listing import Merged, refuse_silent, refuse_unknown
+from cli.listing import Merged, refuse_gaps, refuse_silent
 from cli.places import Places
 from cli.queued import AWAY, Queued
 from cli.refusal import EXIT_FAILED, EXIT_TEMPORARY, EXIT_USAGE, Refusal
@@ -118,8 +118,9 @@ async def _pick(them: list[Replica], selection: Selection) -> tuple[Picked, list
     async for one in merged:
         unseen.discard(one["id"])
         picked.add(one)
-    if not selection.filters:
-        refuse_unknown(unseen, merged.silent)
+    if selection.ids and not selection.filters:
+        refuse_gaps(selection, unseen, merged.silent)
+        return picked, []
     return picked, merged.silent
 
 
@@ -168,17 +169,18 @@ async def _change(them: list[Replica], order: Order, ids: list[str], tally: Tall
     """What every replica did with its own of the ids; those that nobody has any more are `gone`."""
     answers = await asyncio.gather(*(replica.change(order, ids) for replica in them), return_exceptions=True)
     found: dict[str, Changed] = {}
-    silent = False
+    silent: list[Unanswered] = []
     for answer in answers:
         if isinstance(answer, Unanswered):
-            silent = True
-            tally.silent[str(answer)] = answer
+            silent.append(answer)
         elif isinstance(answer, BaseException):
             raise answer
         else:
             found |= {changed.id: changed for changed in answer}
     missing = "unknown" if silent else "gone"
     text = "its replica does not answer" if silent else "it has ended or changed meanwhile"
+    if len(found) < len(ids):
+        tally.silent |= {str(error): error for error in silent}
     return [found.get(message) or Changed(message, missing, text) for message in ids]
 
 

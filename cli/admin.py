@@ -89,15 +89,13 @@ class Stats:
     messages: int
     delivering: int
     logs: tuple[str, ...]
+    volume: tuple[str, ...]
     workers: tuple[Worker, ...]
     counts: Counts | None = None
 
 
 class Unanswered(Exception):
-    """A replica did not answer."""
-
-    def __init__(self, address: Address, why: str) -> None:
-        super().__init__(f"the queue at {address} does not answer: {why}")
+    """Something is not known: a replica did not answer, or nobody answers for a log."""
 
 
 class Replica:
@@ -125,9 +123,9 @@ class Replica:
                 for queued in reply.messages:
                     yield _message(queued, whole)
         except grpc.aio.AioRpcError as error:
-            raise Unanswered(self.address, _why(error)) from error
+            raise self._unanswered(_why(error)) from error
         except TimeoutError as error:
-            raise Unanswered(self.address, f"nothing for {_LIST_S:g} s") from error
+            raise self._unanswered(f"nothing for {_LIST_S:g} s") from error
         finally:
             call.cancel()
 
@@ -140,7 +138,7 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DATA_LOSS:
                 raise Refusal(_why(error)) from error
-            raise Unanswered(self.address, _why(error)) from error
+            raise self._unanswered(_why(error)) from error
         finally:
             call.cancel()
 
@@ -152,19 +150,23 @@ class Replica:
         try:
             reply = await self._stub.Change(request, timeout=_LIST_S)
         except grpc.aio.AioRpcError as error:
-            raise Unanswered(self.address, _why(error)) from error
+            raise self._unanswered(_why(error)) from error
         return [Changed(one.id, _RESULTS.get(one.result, "unknown"), one.text) for one in reply.changes]
+
+    def _unanswered(self, why: str) -> Unanswered:
+        return Unanswered(f"the queue at {self.address} does not answer: {why}")
 
     async def _stats(self, request: admin_pb2.StatsRequest, within_s: float) -> Stats:
         try:
             reply = await self._stub.Stats(request, timeout=within_s)
         except grpc.aio.AioRpcError as error:
-            raise Unanswered(self.address, _why(error)) from error
+            raise self._unanswered(_why(error)) from error
         return Stats(
             replica=reply.replica,
             messages=reply.messages,
             delivering=reply.delivering,
             logs=tuple(reply.logs),
+            volume=tuple(reply.volume),
             workers=tuple(Worker(one.worker, one.channel, one.slots, one.busy, one.draining) for one in reply.slots),
             counts=_counts(reply) if request.counted else None,
         )

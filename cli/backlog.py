@@ -41,6 +41,7 @@ async def _wait_idle(places: Places, deadline: float, clock: Clock) -> list[str]
             busy = [
                 problem for replica, answer in zip(them, answers, strict=True) if (problem := _busy(replica, answer))
             ]
+            busy += map(str, replicas.unserved([answer for answer in answers if isinstance(answer, Stats)]))
             passes = 0 if busy else passes + 1
             if busy and clock.monotonic() >= deadline:
                 return busy
@@ -84,6 +85,7 @@ async def _stats(places: Places, selection: Selection, shape: Shape, clock: Cloc
                 silent.append(answer)
             else:
                 raise answer
+        silent += await replicas.gaps(them)
     everything = total(found)
     for one in [*found, everything] if len(found) != 1 else found:
         if shape.as_json:
@@ -106,6 +108,7 @@ def total(found: list[Stats]) -> Stats:
         messages=sum(one.messages for one in found),
         delivering=sum(one.delivering for one in found),
         logs=tuple(log for one in found for log in one.logs),
+        volume=tuple({log: None for one in found for log in one.volume}),
         workers=tuple(worker for one in found for worker in one.workers),
         counts=Counts(
             messages=sum(one.messages for one in counts),

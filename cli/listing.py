@@ -18,9 +18,11 @@ from cli.selection import Selection
 
 
 class Merged:
-    """The messages that match, of every replica, in the order of their ids; `silent` says who did not answer."""
+    """The messages that match, of every replica, in the order of their ids; `silent` says what is missing: who did not
+    answer, and for which logs nobody does."""
 
     def __init__(self, them: list[Replica], selection: Selection, whole: bool = False) -> None:
+        self._them = them
         self._streams = [replica.messages(selection, whole) for replica in them]
         self.silent: list[Unanswered] = []
 
@@ -40,6 +42,7 @@ class Merged:
                     heapq.heapreplace(heads, (following["id"], number, following))
                 else:
                     heapq.heappop(heads)
+            self.silent += await replicas.gaps(self._them)
         finally:
             await asyncio.gather(*(stream.aclose() for stream in self._streams))
 
@@ -69,10 +72,20 @@ async def _show(places: Places, selection: Selection, write: Callable[[Queued], 
             unseen.discard(one["id"])
             write(one)
     sys.stdout.flush()
-    if not selection.filters:
-        refuse_unknown(unseen, merged.silent)
-    refuse_silent(merged.silent)
+    refuse_gaps(selection, unseen, merged.silent)
     return 0
+
+
+def refuse_gaps(selection: Selection, unseen: set[str], silent: list[Unanswered]) -> None:
+    """Refusal when ids are not queued (1), or when something is missing from the answer (75).
+
+    Of ids that were all found nothing is missing, whoever is silent; that is only noted.
+    """
+    if selection.ids and not selection.filters:
+        refuse_unknown(unseen, silent)
+        sys.stderr.write("".join(f"seapost: note: {error}\n" for error in silent))
+    else:
+        refuse_silent(silent)
 
 
 def refuse_silent(silent: list[Unanswered]) -> None:

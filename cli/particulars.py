@@ -12,7 +12,7 @@ from typing import Any
 
 from cli import admin, escape, queued, replicas
 from cli.admin import Replica, Unanswered
-from cli.listing import Merged, refuse_silent, refuse_unknown
+from cli.listing import Merged, refuse_gaps
 from cli.places import Places
 from cli.selection import Selection
 
@@ -32,18 +32,17 @@ def show(places: Places, ids: tuple[str, ...], wish: Wish) -> int:
 
 
 async def _show(places: Places, ids: tuple[str, ...], wish: Wish) -> int:
-    unseen = set(ids)
+    unseen, selection = set(ids), Selection(ids=ids)
     async with admin.replicas(await replicas.find(places, os.environ), replicas.identity(places)) as them:
-        merged = Merged(them, Selection(ids=ids), whole=True)
+        merged = Merged(them, selection, whole=True)
         async for one in merged:
-            unseen.discard(one["id"])
             try:
                 await _write(them, one, wish)
+                unseen.discard(one["id"])
             except Unanswered as error:
                 merged.silent.append(error)
     sys.stdout.flush()
-    refuse_unknown(unseen, merged.silent)
-    refuse_silent(merged.silent)
+    refuse_gaps(selection, unseen, merged.silent)
     return 0
 
 

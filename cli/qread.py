@@ -49,7 +49,7 @@ def lines(one: Queued) -> list[bytes]:
 async def _stat(places: Places) -> int:
     async with admin.replicas(await replicas.find(places, os.environ), replicas.identity(places)) as them:
         answers = await asyncio.gather(*(replica.stats() for replica in them), return_exceptions=True)
-    silent: list[Unanswered] = []
+        silent = await replicas.gaps(them)
     count = 0
     for answer in answers:
         if isinstance(answer, Stats):

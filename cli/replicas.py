@@ -3,15 +3,21 @@
 The files in run/ of a state directory name them, else QUEUE_ADDRS, else, in a container, the name `queue`.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from cli import lock
+from cli.admin import Replica, Stats, Unanswered
 from cli.places import Places
 from cli.refusal import EXIT_TEMPORARY, Refusal
 from cli.topology import CONTAINER_RPC_PORT
 from runtime.config import Address, ConfigError, address, addresses
 from runtime.peers import resolve
 from runtime.rpc import Identity
+
+# A log that changes hands has an owner again within a moment: it is looked for so often, so long apart.
+_LOOKS = 4
+_LOOK_S = 0.25
 
 
 async def find(places: Places, environ: Mapping[str, str]) -> list[Address]:
@@ -35,6 +41,26 @@ async def find(places: Places, environ: Mapping[str, str]) -> list[Address]:
     if not found:
         raise Refusal(f"no queue at {value}: the name has no address: is the queue running?", EXIT_TEMPORARY)
     return found
+
+
+def unserved(answers: Sequence[Stats]) -> list[Unanswered]:
+    """The logs on the volume for which none of those who answered answers."""
+    missing = {log for one in answers for log in one.volume} - {log for one in answers for log in one.logs}
+    return [
+        Unanswered(f"nobody answers for log {log} now: its queue is gone, or is reading it") for log in sorted(missing)
+    ]
+
+
+async def gaps(them: list[Replica]) -> list[Unanswered]:
+    """What no replica that answers answers for: such logs, when they stay so for a moment."""
+    missing: list[Unanswered] = []
+    for _ in range(_LOOKS):
+        answers = await asyncio.gather(*(replica.stats() for replica in them), return_exceptions=True)
+        missing = unserved([answer for answer in answers if isinstance(answer, Stats)])
+        if not missing:
+            break
+        await asyncio.sleep(_LOOK_S)
+    return missing
 
 
 def identity(places: Places) -> Identity:

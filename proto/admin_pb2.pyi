@@ -437,6 +437,7 @@ class StatsReply(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
     messages: _builtins.int
     """not finished, whatever the selection"""
     delivering: _builtins.int
@@ -470,6 +471,10 @@ class StatsReply(_message.Message):
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Count]:
         """recipients that are not settled"""
 
+    @_builtins.property
+    def volume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """every log that is on the volume, whoever owns it"""
+
     def __init__(
         self,
         *,
@@ -487,10 +492,11 @@ class StatsReply(_message.Message):
         states: _abc.Iterable[Global___Count] | None = ...,
         destinations: _abc.Iterable[Global___Count] | None = ...,
         reasons: _abc.Iterable[Global___Count] | None = ...,
+        volume: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "delivering", b"delivering", "destinations", b"destinations", "logs", b"logs", "messages", b"messages", "octets", b"octets", "oldest", b"oldest", "oldest_ms", b"oldest_ms", "reasons", b"reasons", "replica", b"replica", "selected", b"selected", "slots", b"slots", "states", b"states", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "delivering", b"delivering", "destinations", b"destinations", "logs", b"logs", "messages", b"messages", "octets", b"octets", "oldest", b"oldest", "oldest_ms", b"oldest_ms", "reasons", b"reasons", "replica", b"replica", "selected", b"selected", "slots", b"slots", "states", b"states", "volume", b"volume", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,7 +39,7 @@ async def main(config: QueueConfig, process: Process) -> None:
 
     # Each rim answers on the process's RPC server from here on.
     Intake(store, process)
-    Admin(store, plan, dispatch, process)
+    Admin(store, dispatch, spool, process)
     process.on_hangup(lambda: reread(controls, store, process))
     process.on_alarm(dispatch.try_everything_now)
     process.keep(links.beat())

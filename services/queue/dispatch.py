@@ -133,6 +133,10 @@ class Dispatch:
         return self._process.clock.monotonic() >= self._held_until
 
     @property
+    def plan(self) -> Plan:
+        return self._plan
+
+    @property
     def under_way(self) -> int:
         return sum(self._flights.busy.values())
 

@@ -12,7 +12,6 @@ from services.queue.dispatch import REATTACH_S, Dispatch
 from services.queue.errand import destination_of
 from services.queue.ledger import Ledger
 from services.queue.message import Message, State
-from services.queue.plan import Plan
 
 
 class Reason(StrEnum):
@@ -33,8 +32,8 @@ class Reason(StrEnum):
 class Reasons:
     """Says of a recipient why it waits."""
 
-    def __init__(self, plan: Plan, dispatch: Dispatch, clock: Clock) -> None:
-        self._plan = plan
+    def __init__(self, dispatch: Dispatch, clock: Clock) -> None:
+        self._plan = dispatch.plan
         self._dispatch = dispatch
         self._clock = clock
 

@@ -17,9 +17,9 @@ from services.queue.links import Link
 from services.queue.log import DamagedBody
 from services.queue.message import Message, Recipient
 from services.queue.orders import BY_MAX_CHARACTERS, Action, Order, Orders, Result
-from services.queue.plan import Plan
 from services.queue.reason import Reasons, state_name
 from services.queue.selection import Selection, pattern
+from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.survey import Survey
 
@@ -44,12 +44,13 @@ _RESULTS = {
 class Admin(admin_pb2_grpc.AdminServicer):
     """Answers the operator's command."""
 
-    def __init__(self, store: Store, plan: Plan, dispatch: Dispatch, process: Process) -> None:
+    def __init__(self, store: Store, dispatch: Dispatch, spool: Spool, process: Process) -> None:
         self._store = store
         self._dispatch = dispatch
+        self._spool = spool
         self._process = process
         self._survey = Survey(store, process.clock)
-        self._reasons = Reasons(plan, dispatch, process.clock)
+        self._reasons = Reasons(dispatch, process.clock)
         self._orders = Orders(dispatch, process)
         admin_pb2_grpc.add_AdminServicer_to_server(self, process.rpc.grpc)
 
@@ -94,6 +95,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
             messages=sum(len(ledger.index) for ledger in ledgers.values()),
             delivering=self._dispatch.under_way,
             logs=list(ledgers),
+            volume=[name.log for name in self._spool.logs()[0]],
             workers=[link.worker for link in links],
             replica=self._process.instance,
             slots=[_slots(link) for link in links if link.worker],

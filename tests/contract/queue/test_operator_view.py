@@ -127,14 +127,15 @@ async def test_a_replica_that_does_not_answer_is_named_and_the_other_is_shown(ho
         nobody.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{nobody.getsockname()[1]}"
         both = {"QUEUE_ADDRS": f"{dead},{house.rpc}"}
-        for words, said in (
-            (("list",), message),
-            (("stats",), "queue-0: 1 messages"),
-            (("hold", "--all", "--yes"), "held 1 message"),
-            (("show", message), f"id         {message}"),
+        for words, said, status in (
+            (("list",), message, 75),
+            (("stats",), "queue-0: 1 messages", 75),
+            (("hold", "--all", "--yes"), "held 1 message", 75),
+            (("show", message), f"id         {message}", 0),
+            (("release", message), "released 1 message", 0),
         ):
             done = await house.run("queue", *words, **both)
-            assert done.returncode == 75, done.stderr
+            assert done.returncode == status, done.stderr
             assert said in done.stdout
             assert f"the queue at {dead} does not answer" in done.stderr
         done = await house.run("queue", "remove", UNKNOWN_ID, **both)

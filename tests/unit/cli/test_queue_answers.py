@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cli import actions, backlog, escape, particulars, qread, queue_commands, queued, selection
+from cli import actions, backlog, escape, particulars, qread, queue_commands, queued, replicas, selection
 from cli.admin import Action, Counts, Stats, Worker
 from cli.queued import Queued, QueuedRecipient
 from cli.refusal import Refusal
@@ -233,7 +233,7 @@ def some_stats(replica: str, count: int, oldest: float) -> Stats:
         destinations={"x.test": count, "y.test": 1, "": 5},
     )
     workers = (Worker("remote-0/a", "remote", 20, 3, False),)
-    return Stats(replica, count, 3, (f"log of {replica}",), workers, counts)
+    return Stats(replica, count, 3, (f"log of {replica}",), ("log of queue-0", "log of queue-1"), workers, counts)
 
 
 def test_the_sum_of_replicas_has_the_oldest_of_all() -> None:
@@ -242,6 +242,14 @@ def test_the_sum_of_replicas_has_the_oldest_of_all() -> None:
     assert (everything.messages, everything.counts.oldest_arrived) == (7, 50.0)
     assert everything.counts.destinations == {"x.test": 7, "y.test": 2, "": 10}
     assert len(everything.workers) == len(everything.logs) == 2
+
+
+def test_a_log_for_which_nobody_answers_is_named() -> None:
+    """It may hold anything: an empty answer of the others is not the end of the matter."""
+    one, other = some_stats("queue-0", 0, 100.0), some_stats("queue-1", 0, 100.0)
+    assert replicas.unserved([one, other]) == []
+    [missing] = replicas.unserved([one])
+    assert "log of queue-1" in str(missing)
 
 
 def test_figures_are_shown_with_the_largest_destinations_first() -> None:

@@ -1,7 +1,9 @@
 """Walking through what a log holds: in order, and past nothing that was there all the time."""
 
 from mail.ids import MessageId
-from services.queue.index import AWAKE_MAX, Index
+from services.queue import records
+from services.queue.index import AWAKE_MAX, Index, Standing
+from services.queue.message import pack, snapshot_of, unpack
 from services.queue.names import NOWHERE
 from tests.harness.yard import accepted, an_id
 
@@ -30,3 +32,32 @@ def test_a_message_that_is_woken_while_others_are_looked_at_is_not_missed() -> N
         seen.append(message)
         index.get(an_id(min(number + 1_000, COUNT - 1)))  # wakes what is to come, and puts others to rest
     assert seen == [an_id(number) for number in range(COUNT)]
+
+
+def test_who_holds_a_message_is_known_though_it_rests_and_though_it_is_written_forward() -> None:
+    index = full(range(2))
+    hold = records.Hold(an_id(0), held=True, by="ann", since_ms=7)
+    index.learn(hold, NOWHERE)
+    message = index.get(an_id(0))
+    assert message is not None
+    assert message.held == hold
+    assert unpack(an_id(0), pack(message)).held == hold
+    said = records.decode(records.encode(snapshot_of(message)))
+    index.learn(said, NOWHERE)
+    again = index.get(an_id(0))
+    assert again is not None
+    assert again.held == hold
+    index.learn(records.Hold(an_id(0), held=False, by="bob", since_ms=9), NOWHERE)
+    assert again.held is None
+    assert unpack(an_id(0), pack(again)).held is None
+
+
+def test_a_message_that_was_removed_is_remembered_as_finished_and_does_not_come_back() -> None:
+    index = full(range(2))
+    message = index.get(an_id(0))
+    assert message is not None
+    snapshot = snapshot_of(message)
+    index.learn(records.decode(records.encode(records.Removed(an_id(0), "ann", 7))), NOWHERE)
+    index.learn(snapshot, NOWHERE)
+    assert list(index.ids()) == [an_id(1)]
+    assert index.standing(an_id(0)) is Standing.FINISHED
