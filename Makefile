@@ -48,6 +48,11 @@ test: check
 bench: setup
 	@$(BIN)/python -m tests.bench
 
+# -- bench-queue: one queue replica with a million messages, five minutes and more; BENCH_QUEUED=100000 is quicker --------
+
+bench-queue: setup
+	@$(BIN)/python -m tests.bench.queue
+
 # -- nemesis: 20,000 messages while the queue is killed ten times, about three minutes; ARGS="--help" says what else ----
 
 nemesis: setup
@@ -59,4 +64,4 @@ proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test bench nemesis proto
+.PHONY: setup run check $(CHECKS) test bench bench-queue nemesis proto

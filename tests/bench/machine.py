@@ -5,6 +5,7 @@ Reads proc(5) only; knows nothing of mail.
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,24 @@ def _processes() -> Iterable[tuple[int, _Process]]:
             except OSError:
                 continue  # it has ended meanwhile
             yield int(entry), _Process(int(fields[1]), sum(int(word) for word in fields[11:15]))
+
+
+def wanting_s(pid: int) -> float:
+    """Seconds that a process's living threads ran or waited for a processor (/proc/PID/task/TID/schedstat)."""
+    nanoseconds = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # it has ended meanwhile
+            nanoseconds += sum(int(word) for word in path.read_text(encoding="ascii").split()[:2])
+    return nanoseconds / 1e9
+
+
+def resident_octets(pid: int) -> int:
+    """The memory of a process that is in RAM now (proc(5), /proc/PID/status, VmRSS)."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1_024
+    return 0  # it has ended, and nobody has waited for it
 
 
 def filesystem(path: Path) -> str:

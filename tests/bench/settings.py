@@ -7,7 +7,6 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parents[2] / "var/bench"
 _WARM_UP_MAX = 200
-_MOST = {"BENCH_MESSAGES": 100_000, "BENCH_ROUNDS": 50, "BENCH_SECONDS": 7_200}
 
 
 class BadSetting(Exception):
@@ -34,15 +33,21 @@ class Settings:
 def read(environ: Mapping[str, str]) -> Settings:
     """The settings; raises BadSetting."""
     return Settings(
-        messages=_count(environ, "BENCH_MESSAGES", 1_000),
-        rounds=_count(environ, "BENCH_ROUNDS", 3),
-        seconds=_count(environ, "BENCH_SECONDS", 150),
-        folder=Path(os.path.abspath(environ.get("BENCH_DIR") or _HERE)),
+        messages=count(environ, "BENCH_MESSAGES", 1_000, 100_000),
+        rounds=count(environ, "BENCH_ROUNDS", 3, 50),
+        seconds=count(environ, "BENCH_SECONDS", 150, 7_200),
+        folder=folder(environ),
     )
 
 
-def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+def folder(environ: Mapping[str, str]) -> Path:
+    """Where everything that is synced goes."""
+    return Path(os.path.abspath(environ.get("BENCH_DIR") or _HERE))
+
+
+def count(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """A number from 1 to `most`; raises BadSetting."""
     value = environ.get(name) or str(default)
-    if not value.isascii() or not value.isdecimal() or not 0 < int(value) <= _MOST[name]:
-        raise BadSetting(f"environment variable {name}={value}: write a number from 1 to {_MOST[name]}")
+    if not value.isascii() or not value.isdecimal() or not 0 < int(value) <= most:
+        raise BadSetting(f"environment variable {name}={value}: write a number from 1 to {most}")
     return int(value)
