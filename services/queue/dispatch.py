@@ -6,6 +6,7 @@ names it: it may be past the final dot. What is due decides plan.py, what a repo
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 from mail.ids import MessageId
@@ -221,6 +222,7 @@ class Dispatch:
 
     def _lift_off(self, job: Job, message: Message, link: Link | None) -> Flight:
         flight = self._flights.begin(job, link, planned=True)
+        flight.began_ms = self._store.ledgers[job.log].time.now_ms()
         for index in job.recipients:
             message.recipients[index].state = State.DELIVERING
             self._process.events.starting_delivery(
@@ -261,6 +263,7 @@ class Dispatch:
         if flight and flight.report(heard.recipient):
             self._leave(flight)
             self._judge(flight, heard.unreachable, reported)
+        reported = replace(reported, began_ms=flight.began_ms if flight else 0)
         then = partial(self._settled, link, heard.key, heard.log, reported)
         ledger.settle(reported, ledger.time.now_ms(), then)
 

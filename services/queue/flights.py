@@ -25,6 +25,7 @@ class Flight:
     unreported: set[int]
     left: set[int]
     losses: int = 0
+    began_ms: int = 0  # by the log's time; 0 when it began under an earlier owner
 
     def report(self, recipient: int) -> bool:
         """Notes that the worker is done with a recipient; says whether the attempt at the destination ended with it."""

@@ -68,6 +68,7 @@ class Reported:
     done: tuple[int, ...] = ()
     forwards: tuple[Forward, ...] = ()
     relayed: bool = False  # taken by a server that does not report deliveries
+    began_ms: int = 0  # when the attempt began, by the log's time; 0: now
 
 
 class NoSpace(Exception):
@@ -289,12 +290,14 @@ class Ledger:
             self.commits.later(lambda: self.log.remove_large(ended.large))
 
     def _decide(self, message: Message, reported: Reported, now_ms: int) -> records.Settled:
-        """The record of one recipient's outcome; a deferral of a message that is too old is a failure."""
+        """The record of one recipient's outcome; the deferral of an attempt that began when the message was too
+        old is a failure (qmail-send(8)).
+        """
         kind, report = reported.kind, reported.report
         recipient = message.recipients[reported.recipient]
         born_ms = self.time.timeline.born_ms(message.arrived_ms, now_ms)
         if kind == Kind.DEFERRED:
-            too_old = retry.is_too_old(born_ms, now_ms, self.rules.lifetime_s, self.rules.scale)
+            too_old = retry.is_too_old(born_ms, reported.began_ms or now_ms, self.rules.lifetime_s, self.rules.scale)
             if too_old and not self.cramped and self.time.timeline.may_expire(now_ms):
                 kind, report = Kind.FAILED, report + _TOO_OLD
         elif kind not in (Kind.DELIVERED, Kind.FAILED):
@@ -314,7 +317,7 @@ class Ledger:
     def _child(self, parent: Message, reported: Reported, forward: Forward, now_ms: int) -> records.Accepted:
         """The forward: the original message under a Delivered-To line; a large body is shared, not copied."""
         child = ids.child_id(parent.id, reported.recipient, forward.instruction, "\n".join(forward.recipients))
-        trace = header.received_from_local(child, "by forward", self._date_s(now_ms)) + forward.header
+        trace = header.received_from_local(child, "by forward", self.time.date_s(now_ms)) + forward.header
         inline = trace.encode() + self.log.read(parent.position, parent.body_crc)
         recipient = parent.recipients[reported.recipient]
         same_sender = forward.sender == verp.sender_for(parent.sender, recipient.route.address)
@@ -345,11 +348,7 @@ class Ledger:
 
     def _notices(self, now_ms: int) -> Notices:
         content = self._nothing if self.cramped else self._beginning
-        return Notices(self.rules, self.report, content, self._date_s, now_ms)
-
-    def _date_s(self, now_ms: int) -> int:
-        """What a header says of an instant: the wall's time, unix seconds."""
-        return self.time.wall_ms(now_ms) // 1_000
+        return Notices(self.rules, self.report, content, self.time.date_s, now_ms)
 
     def _beginning(self, message: Message) -> bytes:
         """As much of the original as a bounce may carry, and a little more, so that it is seen to be cut."""

@@ -39,6 +39,10 @@ class LogTime:
         """The same instant by the wall clock as it stands now: to be shown to a person."""
         return self.clock.wall_ms() + time_ms - self.now_ms()
 
+    def date_s(self, time_ms: int) -> int:
+        """The same for a header: unix seconds."""
+        return self.wall_ms(time_ms) // 1_000
+
 
 def unrecorded(clock: Clock) -> LogTime:
     """The wall's time, from now on as steady as every other."""

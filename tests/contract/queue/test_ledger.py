@@ -20,6 +20,8 @@ from services.queue.log import INLINE_MAX_OCTETS
 from services.queue.message import Message, State
 from services.queue.reclaim import reclaim
 from services.queue.rules import Rules
+from services.queue.timekeeper import LogTime
+from services.queue.timeline import Gap, Reading, Timeline
 from tests.harness.yard import Yard, an_id
 
 NOW = 1_700_000_000_000
@@ -122,6 +124,36 @@ async def test_a_message_that_is_too_old_fails_with_qmails_words(desk: Desk) -> 
     assert settlement.settled is not None
     assert settlement.settled.kind == Kind.FAILED
     assert settlement.settled.report.endswith("this message has been in the queue too long.\n")
+
+
+async def test_an_attempt_that_began_in_time_is_not_the_last(desk: Desk) -> None:
+    message = await desk.accept(1)
+    began_in_time = replace(report(message.id, Kind.DEFERRED, "later\n"), began_ms=NOW + 604_800_000)
+    settlement = await desk.settle(began_in_time, NOW + 604_900_000)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.DEFERRED
+    settlement = await desk.settle(report(message.id, Kind.DEFERRED, "later\n", attempt=2), NOW + 604_900_001)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.FAILED
+
+
+async def test_no_message_ages_by_a_gap_or_expires_while_ages_are_in_doubt(desk: Desk) -> None:
+    """A gap of a year, of which nobody knows that it passed, and a start that found no record of the time before."""
+    message, year_ms = await desk.accept(1), 365 * 86_400_000
+    line = Timeline(Reading(NOW, 0, ""), NOW, (Gap(NOW + 1, year_ms),))
+    later_ms = NOW + year_ms + 600_000_000
+    desk.ledger.time = LogTime(line, SystemClock())
+    settlement = await desk.settle(report(message.id, Kind.DEFERRED), later_ms)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.DEFERRED
+    assert 0 < settlement.settled.next_attempt_ms - later_ms < 5 * 3_600_000
+    desk.ledger.time = LogTime(replace(line, doubt_until_ms=later_ms + 20_000_000), SystemClock())
+    settlement = await desk.settle(report(message.id, Kind.DEFERRED, attempt=2), later_ms + 10_000_000)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.DEFERRED
+    settlement = await desk.settle(report(message.id, Kind.DEFERRED, attempt=3), later_ms + 20_000_000)
+    assert settlement.settled is not None
+    assert settlement.settled.kind == Kind.FAILED
 
 
 async def test_failure_end_and_bounce_share_a_frame(desk: Desk) -> None:
