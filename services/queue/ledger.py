@@ -269,7 +269,8 @@ class Ledger:
         """The record of an outcome, and behind it what tells of an arrival or of a delay."""
         settled = settlement.settled
         assert settled is not None
-        about = self._notices(now_ms)
+        # While the disk is nearly full nothing of the original goes with it: it takes little more than an outcome.
+        about = self._notices(now_ms, _nothing if self.cramped else self._beginning)
         told: list[records.Said] = []
         if arrived := notices.arrived(message, settled.recipient, was_first):
             told.append(notice := about.success(message, arrived))
@@ -339,15 +340,14 @@ class Ledger:
         """The end of a message, with the bounce for those recipients that failed."""
         said: list[records.Said] = [records.Finished(message.id)]
         if failed := notices.failed(message):
-            made = self._notices(now_ms).failure(message, failed)
+            made = self._notices(now_ms, self._beginning).failure(message, failed)
             if made:
                 settlement.bounced_to = made.id
                 said.insert(0, made)
             settlement.discarded = made is None
         return said
 
-    def _notices(self, now_ms: int) -> Notices:
-        content = self._nothing if self.cramped else self._beginning
+    def _notices(self, now_ms: int, content: Callable[[Message], bytes]) -> Notices:
         return Notices(self.rules, self.report, content, self.time.date_s, now_ms)
 
     def _beginning(self, message: Message) -> bytes:
@@ -361,10 +361,6 @@ class Ledger:
             return b""
         return inline
 
-    def _nothing(self, message: Message) -> bytes:
-        """In place of the original while the disk is nearly full: a notice takes little more room than an outcome."""
-        return b""
-
     def _learn_message(self, said: records.Accepted, position: Position) -> Message:
         """Makes a committed message known with the checksum that the scan would read, and without its body."""
         self.index.learn(said, position)
@@ -376,6 +372,10 @@ class Ledger:
     async def release(self) -> None:
         """The last record of an orderly end: nothing is under way, so the next owner need not wait for anybody."""
         await self.commits.in_order(lambda: self.log.append([records.Released()]))
+
+
+def _nothing(message: Message) -> bytes:
+    return b""
 
 
 def _postponed(reported: Reported) -> Reported:

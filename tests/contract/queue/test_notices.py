@@ -215,8 +215,12 @@ async def test_a_forward_starts_anew_and_the_address_counts_as_delivered(desk: D
 
 async def test_while_the_disk_is_nearly_full_notices_are_small_and_warnings_wait(desk: Desk) -> None:
     desk.wishes["a@here.example"] = Wish(SUCCESS)
+    failed = await desk.accept("c@here.example", "d@here.example")
+    await desk.settle(failed, 0, Kind.FAILED)
     message = await desk.accept("a@here.example", "b@far.example")
     desk.ledger.cramped = True
+    bounce = desk.read(await desk.settle(failed, 1, Kind.DELIVERED))
+    assert kinds(bounce)[2] == "message/rfc822", "what failed before is told as ever"
     mail = desk.read(await desk.settle(message, 0, Kind.DELIVERED))
     assert kinds(mail) == ["text/plain", "message/delivery-status"]
     assert not (await desk.settle(message, 1, Kind.DEFERRED, NOW + 3 * HOUR_MS)).children
