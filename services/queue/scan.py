@@ -6,6 +6,7 @@ else that should be a frame and is none.
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -46,9 +47,10 @@ class Scanner:
 
     def run(self, segments: list[SegmentName], learn: Learn) -> Scan:
         seal_token, seal = self._seal_in_force(segments)
+        self._look_for_gaps(segments, seal)
         scan = Scan()
         pending: tuple[SegmentName, Found] | None = None
-        for segment in segments:
+        for segment, following in itertools.zip_longest(segments, segments[1:]):
             limit = seal.get(str(segment), 0) if segment.token < seal_token else None
             found = self._segments.footer(segment, limit)
             if found:
@@ -56,7 +58,9 @@ class Scanner:
                 frames = iter((found,))
             else:
                 scan.lengths[segment] = 0
-                frames = self._frames(segment, limit, scan)
+                # A segment is begun when all before it is synced: only the last one that an owner wrote may be torn.
+                may_be_torn = limit is None and (following is None or following.token != segment.token)
+                frames = self._frames(segment, limit, scan, may_be_torn)
             for one in frames:
                 if pending:
                     _teach(learn, *pending)
@@ -66,6 +70,18 @@ class Scanner:
         if pending:
             self._doubt(scan, learn, *pending)
         return scan
+
+    def _look_for_gaps(self, segments: list[SegmentName], seal: dict[str, int]) -> None:
+        """Segments are reclaimed from the oldest upwards: one that is missing behind one that is there is lost."""
+        there = set(map(str, segments))
+        missing = [name for name, length in sorted(seal.items()) if length and name not in there]
+        gaps = [name for name in missing if segments and name > str(segments[0])]
+        for one, following in itertools.pairwise(segments):
+            wanted = one.number + 1 if one.token == following.token else 1
+            if following.number != wanted:
+                gaps.append(str(SegmentName(following.token, wanted)))
+        for name in sorted(set(gaps)):
+            self._events.alert(f"segment {self._log}/{name} is missing: what stood there is lost")
 
     def _doubt(self, scan: Scan, learn: Learn, segment: SegmentName, last: Found) -> None:
         """The sync of the last frame may never have returned. It counts only in the new owner's first frame; a footer
@@ -77,7 +93,7 @@ class Scanner:
         else:
             scan.last = self._segments.whole(segment, last)
 
-    def _frames(self, segment: SegmentName, limit: int | None, scan: Scan) -> Iterator[Found]:
+    def _frames(self, segment: SegmentName, limit: int | None, scan: Scan, may_be_torn: bool) -> Iterator[Found]:
         """The whole frames of a segment, up to its sealed length; a torn tail or damage is set aside and reported."""
         if limit == 0:
             return
@@ -96,11 +112,11 @@ class Scanner:
                 self._damage(segment, offset, bytes(data[offset:resume]), resume)
                 offset = resume
                 continue
-            if limit is not None and offset < limit:
-                self._damage(segment, offset, rest, limit)
-            elif rest:
+            if rest and may_be_torn:
                 scan.torn += len(rest)
                 self._spool.set_aside(f"{self._log}-{segment}-{offset}.torn", rest)
+            elif rest or offset < (limit or 0):
+                self._damage(segment, offset, rest, limit or offset + len(rest))
             return
 
     def _damage(self, segment: SegmentName, start: int, octets: bytes, end: int) -> None:
