@@ -17,6 +17,7 @@ from runtime.durable import Disk
 from tests.harness.mailroom import Work, life
 from tests.harness.office import Place
 from tests.harness.reckoning import Reckoning, Told
+from tests.harness.volume import quick_folder
 from tests.harness.weakdisk import Names, Tape
 
 ALL = os.environ.get("FAULT_ALL") == "1"
@@ -30,10 +31,8 @@ pytestmark = pytest.mark.timeout(3_600 if ALL else 120)
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
-    """Where nothing waits for a disk, if there is such a place."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as found:
-        yield Path(found)
+    with quick_folder(tmp_path) as found:
+        yield found
 
 
 def place_in(point: Path) -> Place:

@@ -28,6 +28,7 @@ CLERKS = 8
 _LIVE_MAX = 40
 _LARGE_OCTETS = 1_100_000  # above what stands in a segment
 _DELIVERIES_MAX = 8
+_ONLY = 90
 SENDER = "from@there.example"
 
 
@@ -38,6 +39,7 @@ class Work:
     steps: int = 10_000
     large_every: int = 0
     octets_max: int = 3_000
+    new_mail: int = 45  # of a hundred actions; 90 leave none for deliveries
     neighbour: str = ""  # a file that somebody else writes and syncs all the while
 
 
@@ -71,7 +73,7 @@ class Mailroom:
                 await self._refuse()
             elif lot < 10:
                 await self._tidy()
-            elif lot < 55 and not crowded:
+            elif lot < 10 + self.work.new_mail and (not crowded or self.work.new_mail == _ONLY):
                 await self._accept()
             else:
                 await self._deliver()

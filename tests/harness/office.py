@@ -28,6 +28,7 @@ from services.queue.log import DamagedBody
 from services.queue.message import Message
 from services.queue.reclaim import reclaim
 from services.queue.rules import Rules
+from services.queue.scrub import Scrub
 from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker
@@ -170,6 +171,12 @@ class Office:
         await self.store.make_spares()
         await self.store.beat()
         return await reclaim(self.ledger, self.events)
+
+    async def scrub(self) -> None:
+        """Reads and checks everything that is kept."""
+        scrub = Scrub(self.spool, self.events, SystemClock(), SystemChance())
+        scrub.octets_a_second = 1 << 40
+        await scrub.scrub(self.ledger.log, self.index)
 
     async def close(self) -> None:
         """Ends without a word in the log, as a crash would."""

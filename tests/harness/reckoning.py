@@ -6,7 +6,7 @@ Takes the log as the next owner would, and compares it with every line that live
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +16,7 @@ from typing import Any
 from mail import ids
 from mail.ids import MessageId
 from services.queue.index import Standing
+from services.queue.log import DamagedBody
 from services.queue.message import Message, State
 from tests.harness import maildir
 from tests.harness.mailroom import next_step
@@ -73,10 +74,15 @@ class Reckoning:
 
     place: Place
     told: Told
-    spare: frozenset[str] = frozenset()  # messages that damage has hit: what becomes of them is not judged
+    hit: frozenset[str] = frozenset()  # messages that damage has hit: they may be lost or stay, but never be altered
+    scrub: bool = False
     broken: list[str] = field(default_factory=list)
     alerts: list[str] = field(default_factory=list)
     torn: int = 0
+    _spare: set[str] = field(default_factory=set)  # what was hit, and what can come of it
+
+    def __post_init__(self) -> None:
+        self._spare = _family({name: self.told.offered.get(name, 1) for name in self.hit})
 
     def look(self) -> None:
         """Takes the log and compares. Leaves it to be taken again."""
@@ -96,6 +102,8 @@ class Reckoning:
         office = Office(self.place)
         self.torn = office.open().torn
         try:
+            if self.scrub:
+                await office.scrub()
             self._compare(office)
             self._look_for_copies(office)
             if reader is not None:
@@ -114,12 +122,15 @@ class Reckoning:
     def _compare(self, office: Office) -> None:
         live = {message.id for message in office.messages()}
         known = self._family()
-        for name in {*self.told.offered, *self.told.refusing, *self.told.children} - self.spare:
-            self._judge(name, office.ledger.standing(MessageId(name)), live)
+        for name in {*self.told.offered, *self.told.refusing, *self.told.children}:
+            standing = office.ledger.standing(MessageId(name))
+            if name not in self._spare:
+                self._judge(name, standing, live)
+            self._judge_end(name, standing)
         for message in office.messages():
             if message.id not in known:
                 self._break(f"a ghost: {message.id}")
-            if message.id not in self.spare:
+            if message.id not in self._spare:
                 self._judge_live(office, message)
         self._judge_children(office)
 
@@ -137,9 +148,11 @@ class Reckoning:
             self._break(f"committed, but {standing}: {name}")
         if name in told.finished and standing is not Standing.FINISHED:
             self._break(f"finished, but {standing}: {name}")
+
+    def _judge_end(self, name: str, standing: Standing) -> None:
         if standing is Standing.FINISHED:
-            count = told.offered.get(name, 1)
-            missing = [number for number in range(count) if (name, number) not in told.intended]
+            count = self.told.offered.get(name, 1)
+            missing = [number for number in range(count) if (name, number) not in self.told.intended]
             if missing:
                 self._break(f"an outcome was invented: {name} is finished, nobody reported {missing}")
 
@@ -153,14 +166,18 @@ class Reckoning:
                 self._break(f"{key} had {attempts} attempts, but has {recipient.attempts}")
             if recipient.settled and key not in self.told.intended:
                 self._break(f"an outcome was invented: {key} is {recipient.state}")
-        with_body = office.ledger.body(message)
-        if not message.parent and not maildir.unpack(with_body).whole:
+        try:
+            body = office.ledger.body(message)
+        except DamagedBody as error:
+            self._break(f"damaged: {message.id}: {error}")
+            return
+        if not message.parent and not maildir.unpack(body).whole:
             self._break(f"altered in the queue: {message.id}")
 
     def _judge_children(self, office: Office) -> None:
         """A bounce exists exactly when its message is finished with a failure."""
         for name, count in self.told.offered.items():
-            if name in self.spare:
+            if name in self._spare or _child(MessageId(name), *_BOUNCE) in self._spare:
                 continue
             standing = office.ledger.standing(MessageId(name))
             bounce = office.ledger.standing(_child(MessageId(name), *_BOUNCE))
@@ -173,7 +190,7 @@ class Reckoning:
     async def _resolve(self, office: Office) -> None:
         """What nobody was told is settled now, once and for all."""
         told = self.told
-        for name in {*told.offered, *told.refusing} - told.committed - told.refused - self.spare:
+        for name in {*told.offered, *told.refusing} - told.committed - told.refused - self._spare:
             answer = await office.resolve(MessageId(name))
             if answer is None:
                 self._break(f"no answer: {name}")
@@ -182,7 +199,7 @@ class Reckoning:
 
     async def _drain(self, office: Office) -> None:
         """Every delivery that is left, until nothing is queued."""
-        while waiting := [message for message in office.messages() if message.id not in self.spare]:
+        while waiting := [message for message in office.messages() if message.id not in self._spare]:
             steps = [
                 (message, number, next_step(message, number))
                 for message in waiting
@@ -192,6 +209,11 @@ class Reckoning:
             troubles = office.publish([(message, number) for message, number, what in steps if what == DELIVERED])
             assert not any(troubles), troubles
             await asyncio.gather(*(self._settle(office, *step) for step in steps))
+        for message in office.messages():  # those that damage has hit: whole, or not at all
+            for number, recipient in enumerate(message.recipients):
+                what = "" if recipient.settled else next_step(message, number)
+                if what == DELIVERED and not any(office.publish([(message, number)])):
+                    await self._settle(office, message, number, what)
 
     async def _settle(self, office: Office, message: Message, number: int, what: str) -> None:
         attempt = message.recipients[number].attempts + 1
@@ -206,7 +228,7 @@ class Reckoning:
     def _look_for_copies(self, office: Office) -> None:
         """An outcome never counts before its copy is on the disk."""
         found = _copies(Path(self.place.maildir))
-        for name in set(self.told.offered) - self.spare:
+        for name in set(self.told.offered) - self._spare:
             message = office.message(MessageId(name))
             finished = office.ledger.standing(MessageId(name)) is Standing.FINISHED
             for number in range(self.told.offered[name]):
@@ -217,13 +239,13 @@ class Reckoning:
     def _count_copies(self, office: Office) -> None:
         """Now that nothing is queued: exactly one copy for each recipient that was to have one, and no other file."""
         found, family = _copies(Path(self.place.maildir)), self._family()
-        for name in family - self.spare:
+        for name in family:
             message = MessageId(name)
             finished = office.ledger.standing(message) is Standing.FINISHED
             may_forward = name in self.told.offered
             for number in range(self.told.offered.get(name, 1)):
                 wanted = int(finished and destiny(message, number, may_forward)[1] == DELIVERED)
-                if found[name, number] != wanted:
+                if found[name, number] != wanted and (name not in self._spare or found[name, number] > 1):
                     self._break(f"{found[name, number]} copies, not {wanted}: {name} to {number}")
         for name, number in set(found):
             if name not in family:
@@ -234,18 +256,23 @@ class Reckoning:
                 self._break(f"altered: {path}")
 
     def _family(self) -> set[str]:
-        """Every message that may be there: what was offered, and what can come of it."""
-        young = {MessageId(name): count for name, count in self.told.offered.items()}
-        family = set(young)
-        for _ in range(_GENERATIONS):
-            bounces = {_child(name, *_BOUNCE): 1 for name in young}
-            forwards = {_child(name, number, *_FORWARD): 1 for name in young for number in range(young[name])}
-            young = bounces | forwards
-            family |= set(young)
-        return {str(name) for name in family}
+        """Every message that may be there."""
+        return _family(self.told.offered)
 
     def _break(self, what: str) -> None:
         self.broken.append(what)
+
+
+def _family(names: Mapping[str, int]) -> set[str]:
+    """Messages with these numbers of recipients, and what can come of them."""
+    young = {MessageId(name): count for name, count in names.items()}
+    family = set(young)
+    for _ in range(_GENERATIONS):
+        bounces = {_child(name, *_BOUNCE): 1 for name in young}
+        forwards = {_child(name, number, *_FORWARD): 1 for name in young for number in range(young[name])}
+        young = bounces | forwards
+        family |= set(young)
+    return {str(name) for name in family}
 
 
 @cache
