@@ -43,13 +43,18 @@ class HandClock(SystemClock):
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
+        self._set_s = 0.0
         super().__init__()
 
     def forward(self, seconds: float) -> None:
         self._ahead_s += seconds
 
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the wall clock by so much."""
+        self._set_s += seconds
+
     def wall_ms(self) -> int:
-        return super().wall_ms() + int(self._ahead_s * 1_000)
+        return super().wall_ms() + int((self._ahead_s + self._set_s) * 1_000)
 
     def boot_ms(self) -> int:
         return super().boot_ms() + int(self._ahead_s * 1_000)
