@@ -115,17 +115,20 @@ class Spool:
 
     def claim_token(self, hint: int) -> int:
         """A token above every one ever used here, ours alone: its file in tokens/ was created by us, durably."""
-        highest = max([hint, *self._tokens_seen()])
+        token = max([hint, *self._tokens_seen()])
         while True:
-            highest += 1
+            token += 1
             try:
-                fd = self._disk.create(os.path.join(self._tokens, f"{highest:010}"))
+                fd = self._disk.create(os.path.join(self._tokens, f"{token:010}"))
             except FileExistsError:
                 continue
             os.close(fd)
             self._disk.sync_directory(self._tokens)
-            self._remove_tokens_below(highest)
-            return highest
+            highest = max(self._claimed())
+            if highest == token:
+                self._remove_tokens_below(token)
+                return token
+            token = highest  # who was quicker has removed the files below: ours may have been another's
 
     def _remove_tokens_below(self, highest: int) -> None:
         """One file is enough to say what was used; ours is durable."""
@@ -134,8 +137,11 @@ class Spool:
                 with contextlib.suppress(FileNotFoundError):  # another replica claims too
                     self._disk.unlink(os.path.join(self._tokens, entry))
 
+    def _claimed(self) -> list[int]:
+        return [int(name) for name in os.listdir(self._tokens) if _TOKEN_NAME.match(name)]
+
     def _tokens_seen(self) -> list[int]:
-        seen = [int(name) for name in os.listdir(self._tokens) if _TOKEN_NAME.match(name)]
+        seen = self._claimed()
         for name in self.logs()[0]:
             seen.append(name.token)
             try:
