@@ -24,8 +24,8 @@ from runtime.rpc import Identity, channel
 _ANSWER_S = 10.0
 # For the next messages of a listing, however many do not match before them.
 _LIST_S = 120.0
-# So many ids go with one order: a frame's worth of records, and a moment of the queue's time.
-CHANGED_MAX = 1_000
+# So many ids go with one order: a moment of the queue's time, in which it does nothing else.
+CHANGED_MAX = 250
 
 
 class Action(Enum):

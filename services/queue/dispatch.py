@@ -102,8 +102,14 @@ class Dispatch:
             return False
         if recipient.state is State.DELIVERING:
             return any(index in flight.left for flight in self._flights.lost(message.id))
+        return self.may_have_begun(log, message, index)
+
+    def may_have_begun(self, log: str, message: Message, index: int) -> bool:
+        """Whether an earlier owner of the log, which died, may have begun an attempt of which we do not know yet."""
+        recipient = message.recipients[index]
         is_waited_for = self._process.clock.monotonic() < self._held_until
-        return is_waited_for and max(message.arrived_ms, recipient.next_attempt_ms) < self._suspect_ms.get(log, 0)
+        due_ms = max(message.arrived_ms, recipient.next_attempt_ms)
+        return is_waited_for and not recipient.settled and due_ms < self._suspect_ms.get(log, 0)
 
     def resume(self, ledger: Ledger, message: Message) -> None:
         """Plans a message again that was held; what a worker that is away may be at waits for it still."""

@@ -119,7 +119,8 @@ class Orders:
         """Ends a message of which nothing is under way: one that is may be delivered, and is not said to be gone."""
         log = ledger.log.name.log
         for index, recipient in enumerate(message.recipients):
-            if self._dispatch.is_away(log, message, index):
+            is_away = self._dispatch.is_away(log, message, index)
+            if is_away or self._dispatch.may_have_begun(log, message, index):
                 return _told(Result.REFUSED, "a worker that is away may be at work on it: wait half a minute")
             if recipient.state is State.DELIVERING:
                 return _told(Result.REFUSED, "it is being delivered: hold it, and remove it when that is over")

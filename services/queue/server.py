@@ -7,7 +7,7 @@ import grpc
 
 from mail import ids
 from mail.ids import MessageId
-from mail.limits import BODY_CHUNK_OCTETS
+from mail.limits import ADDRESS_MAX_OCTETS, BODY_CHUNK_OCTETS, MIB, RECIPIENTS_MAX
 from proto import admin_pb2, admin_pb2_grpc
 from runtime.serve import Process
 from services.queue.census import Census
@@ -25,6 +25,11 @@ from services.queue.survey import Survey
 
 # A question may name so many messages, and an order so many: a frame's worth of records, and a moment's work.
 _IDS_MAX = 10_000
+# A reply is sent when it has so many octets; one message of a thousand recipients may have more.
+_REPLY_OCTETS = 512 * 1024
+# The reports on the recipients of one message, and the reasons why they wait, are cut to so much together.
+_TEXTS_OCTETS = 512 * 1024
+assert _TEXTS_OCTETS * 2 + RECIPIENTS_MAX * (2 * ADDRESS_MAX_OCTETS + 256) < 4 * MIB, "it fits a gRPC message"
 _CHANGED_MAX = 1_000
 
 _ACTIONS = {
@@ -57,7 +62,15 @@ class Admin(admin_pb2_grpc.AdminServicer):
     async def List(self, request: admin_pb2.ListRequest, context: Any) -> AsyncIterator[admin_pb2.ListReply]:
         selection = await _selection(request.selection, context)
         async for kept in self._survey.walk(selection):
-            yield admin_pb2.ListReply(messages=[self._message(*one, request.whole) for one in kept])
+            reply, octets = admin_pb2.ListReply(), 0
+            for ledger, message in kept:
+                shown = self._message(ledger, message, request.whole)
+                octets += shown.ByteSize()
+                if reply.messages and octets > _REPLY_OCTETS:
+                    yield reply
+                    reply, octets = admin_pb2.ListReply(), shown.ByteSize()
+                reply.messages.append(shown)
+            yield reply
 
     async def Body(self, request: admin_pb2.BodyRequest, context: Any) -> AsyncIterator[admin_pb2.BodyReply]:
         [wanted] = await _ids([request.id], 1, context)
@@ -83,7 +96,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
         selection = await _selection(request.selection, context)
         wanted = await _ids(request.ids, _CHANGED_MAX, context)
         order = Order(action, request.by[:BY_MAX_CHARACTERS], request.force)
-        answers = await self._orders.give(order, self._survey.matching(selection, wanted))
+        answers = await self._orders.give(order, await self._survey.matching(selection, wanted))
         changes = [
             admin_pb2.Change(id=message.id, result=_RESULTS[result], text=text) for message, (result, text) in answers
         ]
@@ -142,19 +155,25 @@ class Admin(admin_pb2_grpc.AdminServicer):
     def _recipient(self, ledger: Ledger, message: Message, index: int, whole: bool) -> admin_pb2.QueuedRecipient:
         recipient = message.recipients[index]
         reason = self._reasons.word(ledger, message, index)
+        room = _TEXTS_OCTETS // len(message.recipients)
         shown = admin_pb2.QueuedRecipient(
             address=recipient.route.address,
             channel=recipient.route.channel.value,
             state=state_name(message, index),
             attempts=recipient.attempts,
             next_attempt_ms=_next_attempt_ms(ledger, recipient),
-            why=self._reasons.sentence(reason, ledger, message, index),
+            why=_cut(self._reasons.sentence(reason, ledger, message, index), room),
             reason=reason,
         )
         if whole:
-            shown.report = ledger.report(message, index)
+            shown.report = _cut(ledger.report(message, index), room)
             shown.given = recipient.address
         return shown
+
+
+def _cut(text: str, octets: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= octets else raw[:octets].decode("utf-8", "ignore") + "…"
 
 
 def _next_attempt_ms(ledger: Ledger, recipient: Recipient) -> int:

@@ -6,6 +6,7 @@ A million messages are looked at in slices; after each the event loop is others'
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 from mail.ids import MessageId
 from runtime.clock import Clock
@@ -60,15 +61,13 @@ class Survey:
                 return ledger, message
         return None
 
-    def matching(self, selection: Selection, ids: list[MessageId]) -> list[Kept]:
-        """Those of the ids that are kept here and match. Does not pause: they are few."""
-        kept = [found for one in ids if (found := self.find(one))]
-        return [(ledger, message) for ledger, message in kept if _is_meant(selection, ledger, message)]
+    async def matching(self, selection: Selection, ids: list[MessageId]) -> list[Kept]:
+        """Those of the ids that are kept here and match."""
+        return [one async for kept in self.walk(replace(selection, ids=tuple(ids))) for one in kept] if ids else []
 
     def _ids(self, selection: Selection) -> Iterator[tuple[MessageId, Ledger]]:
         if selection.ids:
-            kept = [found for one in sorted(selection.ids) if (found := self.find(one))]
-            return iter([(message.id, ledger) for ledger, message in kept])
+            return ((one, found[0]) for one in sorted(set(selection.ids)) if (found := self.find(one)))
         return heapq.merge(*map(_ids_of, self._store.ledgers.values()), key=lambda pair: pair[0])
 
 

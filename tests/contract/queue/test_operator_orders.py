@@ -120,6 +120,12 @@ async def test_what_a_worker_that_went_away_may_have_is_not_removed(house: Queue
     assert "a worker that is away" in await house.seapost("remove", message, status=1)
 
 
+async def test_a_local_delivery_of_an_owner_that_died_may_still_arrive_and_is_not_removed(house: QueueHouse) -> None:
+    message = await house.accept(f"demo@{HOST}")
+    await restart(house)
+    assert "a worker that is away" in await house.seapost("remove", message, status=1)
+
+
 # -- retry ------------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,19 @@ async def test_an_object_has_what_scripts_rely_on(house: QueueHouse) -> None:
     }
 
 
+async def test_the_largest_envelope_is_shown(house: QueueHouse) -> None:
+    """A thousand addresses as long as they may be, and reports of the same kind: more than a reply could hold."""
+    recipients = [f"{'x' * 800}{number:04}@far{number % 20}.example" for number in range(1_000)]
+    message = await house.accept(*recipients)
+    async with house.worker(slots=100) as worker:
+        for _ in range(20):
+            await worker.report(await worker.next(), Kind.DEFERRED, "because\xfc " * 300)
+    listed = json.loads(await house.seapost("show", message, "--json"))
+    assert [recipient["given"] for recipient in listed["recipients"]] == recipients
+    assert all(recipient["report"].startswith("because") for recipient in listed["recipients"])
+    assert len((await again(house, message))["recipients"]) == 1_000
+
+
 async def test_everything_of_one_message_can_be_seen(house: QueueHouse) -> None:
     body = b"Subject: caf\xe9\n\nfirst\n\n\x00second\n"
     message = await defer(house, body=body, report="A very good reason.\n")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cli import actions, backlog, escape, particulars, qread, queue_commands, queued, replicas, selection
-from cli.admin import Action, Counts, Stats, Worker
+from cli.admin import CHANGED_MAX, Action, Counts, Stats, Worker
 from cli.queued import Queued, QueuedRecipient
 from cli.refusal import Refusal
 from cli.selection import Selection
@@ -204,11 +204,11 @@ def test_a_second_copy_is_announced_before_it_is_made() -> None:
 
 def test_ids_go_out_in_batches_and_none_is_lost() -> None:
     picked = actions.Picked()
-    ids = [make_id(1_795_361_237_000 + number, b"0123456789") for number in range(2_001)]
+    ids = [make_id(1_795_361_237_000 + number, b"0123456789") for number in range(2 * CHANGED_MAX + 1)]
     for message in ids:
         picked.add(a_message() | {"id": message})
     batches = list(picked.batches())
-    assert [len(batch) for batch in batches] == [1_000, 1_000, 1]
+    assert [len(batch) for batch in batches] == [CHANGED_MAX, CHANGED_MAX, 1]
     assert [message for batch in batches for message in batch] == ids
 
 
