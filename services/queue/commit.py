@@ -154,6 +154,12 @@ class Commits:
         return []
 
 
+def tell(future: "asyncio.Future[T]", value: T) -> None:
+    """Answers somebody who waits, unless he has gone away: then his future is cancelled and takes nothing."""
+    if not future.done():
+        future.set_result(value)
+
+
 def _octets(said: records.Said) -> int:
     match said:
         case records.Accepted():

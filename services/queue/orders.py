@@ -13,6 +13,7 @@ from enum import Enum
 from mail.outcome import Kind
 from runtime.serve import Process
 from services.queue import records
+from services.queue.commit import tell
 from services.queue.dispatch import Dispatch
 from services.queue.ledger import Ledger
 from services.queue.message import Message, State
@@ -180,12 +181,12 @@ class Orders:
 
         def committed(positions: list[Position] | None) -> None:
             message.changing -= 1
-            if positions is None:
-                future.set_result(_UNKNOWN)
-                return
-            for one, position in zip(said, positions, strict=True):
-                _take_place(ledger, message, one, position)
-            future.set_result(then())
+            answer = _UNKNOWN
+            if positions is not None:
+                for one, position in zip(said, positions, strict=True):
+                    _take_place(ledger, message, one, position)
+                answer = then()
+            tell(future, answer)
 
         message.changing += 1
         for one in said:

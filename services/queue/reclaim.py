@@ -10,6 +10,7 @@ from dataclasses import replace
 from runtime.events import Events
 from runtime.faults import Point, point
 from services.queue import records
+from services.queue.commit import tell
 from services.queue.ledger import Ledger
 from services.queue.log import DamagedBody
 from services.queue.message import Message, snapshot_of
@@ -70,7 +71,7 @@ async def _move(ledger: Ledger, message: Message, events: Events) -> bool:
         message.changing -= 1
         if positions:
             ledger.index.move(message.id, positions[0])
-        future.set_result(positions is not None)
+        tell(future, positions is not None)
 
     snapshot = snapshot_of(message, _body(ledger, message, events))
     reported = tuple(replace(settled, report=ledger.report(message, settled.recipient)) for settled in snapshot.settled)
@@ -98,7 +99,7 @@ async def _remember(ledger: Ledger, said: records.Remembered) -> bool:
     def then(positions: list[Position] | None) -> None:
         if positions:
             ledger.index.learn(said, positions[0])
-        future.set_result(positions is not None)
+        tell(future, positions is not None)
 
     ledger.commits.add([said], then)
     return await future

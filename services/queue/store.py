@@ -13,7 +13,7 @@ from mail.limits import RECIPIENTS_MAX, SPOOLED_MAX_OCTETS
 from runtime.config import EXIT_IO, EXIT_TEMPORARY
 from runtime.durable import Disk
 from runtime.serve import Process
-from services.queue.commit import WAITING_MAX_OCTETS, Commits
+from services.queue.commit import WAITING_MAX_OCTETS, Commits, tell
 from services.queue.index import ID_AHEAD_S, ID_OLDEST_S, Index, Standing, id_memory_ms
 from services.queue.ledger import Incoming, Ledger, NoSpace
 from services.queue.log import DamagedBody, LostLog
@@ -209,9 +209,9 @@ class Store:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if standing in (Standing.UNKNOWN, Standing.REFUSED):
             ask = ledger.refuse if standing is Standing.UNKNOWN else ledger.when_refused
-            ask(message, lambda refused: _set(future, refused))
+            ask(message, lambda refused: tell(future, refused))
             return False if await future else None
-        ledger.when_known(message, lambda committed: _set(future, committed))
+        ledger.when_known(message, lambda committed: tell(future, committed))
         return True if await future else None
 
     def find(self, message: MessageId) -> tuple[str, Message] | None:
@@ -242,8 +242,3 @@ class Store:
         for call in self.on_change:
             call()
 
-
-def _set(future: "asyncio.Future[bool]", known: bool) -> None:
-    """Answers who asked, unless he has gone away: the call was cancelled at its deadline."""
-    if not future.done():
-        future.set_result(known)

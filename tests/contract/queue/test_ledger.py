@@ -292,3 +292,19 @@ async def test_what_ends_while_its_segment_is_reclaimed_stays_ended(yard: Yard) 
     index = yard.index()
     assert not len(index)
     assert index.standing(an_id(0)) is Standing.FINISHED
+
+
+async def test_who_goes_away_before_the_commit_leaves_the_log_at_work(yard: Yard) -> None:
+    """The end of the service cancels a reclaiming whose snapshots are on their way to the disk."""
+    desk = Desk(yard, segment_octets=20_000)
+    for number in range(40):
+        await desk.accept(number, b"y" * 1_000)
+    for number in range(1, 40):
+        await desk.settle(report(an_id(number), Kind.DELIVERED))
+    reclaiming = asyncio.create_task(reclaim(desk.ledger, Events("t", SystemClock())))
+    while desk.ledger.commits.idle:
+        await asyncio.sleep(0)
+    reclaiming.cancel()
+    await asyncio.gather(reclaiming, return_exceptions=True)
+    await desk.accept(100)
+    assert not desk.task.done()
