@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mail.dsn import NO_WISH, Wish
+from mail.dsn import NO_WISH, SUCCESS, Wish
 from mail.ids import MessageId
 from mail.outcome import Kind
 from mail.routing import Route
@@ -67,6 +67,7 @@ class Message:
     recipients: list[Recipient] = field(default_factory=list)
     changing: int = 0
     ret: str = ""
+    asks_success: bool = field(default=False, compare=False)  # whether the wish of any recipient does
     held: records.Hold | None = None
 
     @property
@@ -98,6 +99,7 @@ def message_of(said: records.Accepted, position: Position) -> Message:
         body_crc=said.body_crc,
         position=position,
         ret=said.ret,
+        asks_success=any(wish.notify & SUCCESS for wish in said.wishes),
         recipients=[
             Recipient(address, route, wish=wish)
             for address, route, wish in zip(said.recipients, said.routes, wishes, strict=True)

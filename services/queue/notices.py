@@ -42,15 +42,14 @@ def arrived(message: Message, index: int, was_first: bool) -> list[int]:
     that reports deliveries itself has taken that over (5.2.1); one that does not was handed the message, and that is
     what the sender hears (5.2.2).
     """
-    if not bounce.has_ear(message.sender) or not any(one.wish.notify & dsn.SUCCESS for one in message.recipients):
+    if not message.asks_success or not bounce.has_ear(message.sender):
         return []
-    together = [index]
-    if was_first:
-        here = _destination(message.recipients[index])
-        together = [at for at, one in enumerate(message.recipients) if _destination(one) == here]
-        if not all(message.recipients[at].attempts for at in together):
-            return []
-    return [at for at in together if _has_arrived(message.recipients[at])]
+    if not was_first:
+        return [index] if _has_arrived(message.recipients[index]) else []
+    here = _destination(message.recipients[index])
+    if any(not one.attempts and _destination(one) == here for one in message.recipients):
+        return []
+    return [at for at, one in enumerate(message.recipients) if _has_arrived(one) and _destination(one) == here]
 
 
 def delayed(message: Message, age_s: float, after_s: int) -> list[int]:

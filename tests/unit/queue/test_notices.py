@@ -30,7 +30,9 @@ def recipient(address: str, notify: int = 0, state: State = State.WAITING, attem
 
 
 def message(*recipients: Recipient, sender: str = "me@far.example") -> Message:
-    return Message(ID, sender, 1_700_000_000_000, 20, 0, "", "", "", 0, NOWHERE, list(recipients))
+    made = Message(ID, sender, 1_700_000_000_000, 20, 0, "", "", "", 0, NOWHERE, list(recipients))
+    made.asks_success = any(one.wish.notify & SUCCESS for one in recipients)
+    return made
 
 
 def composer(report: str = "why (#4.4.1)\n") -> Notices:
