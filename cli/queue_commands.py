@@ -20,6 +20,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Gives the parser of `queue` its commands."""
     from cli.selection import StateOption, add_filters
 
+    parser.epilog = (
+        "Exit status: 0 done, or nothing to do; 1 not done; 2 usage, also when an action would have to ask and cannot; "
+        "75 a replica does not answer, or nobody answers for a log. docs/operations.md says more."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")

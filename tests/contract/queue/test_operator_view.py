@@ -1,11 +1,16 @@
 """What an operator sees of a real queue: through bin/seapost and over gRPC, and qmail's own tools."""
 
 import json
+import os
+import pty
 import re
 import socket
 import subprocess
 from pathlib import Path
 
+from cli import admin
+from cli.listing import Merged
+from cli.selection import Selection
 from mail.outcome import Kind
 from tests.harness.queue_house import FAR, HOST, SEAPOST, UNKNOWN_ID, QueueHouse, again, defer, reasons, waits
 
@@ -27,6 +32,13 @@ async def test_messages_are_listed_in_the_order_of_their_arrival_and_filtered(ho
         ((second, third), [second, third]),
     ):
         assert [one["id"] for one in await house.listed(*words)] == meant, words
+
+
+async def test_what_two_replicas_tell_is_one_list(house: QueueHouse) -> None:
+    """A log that has just changed hands may be told by both."""
+    messages = [await house.accept(FAR) for _ in range(3)]
+    async with admin.replicas([house.rpc, house.rpc], house.identity("cli")) as them:
+        assert [one["id"] async for one in Merged(them, Selection())] == messages
 
 
 async def test_an_object_has_what_scripts_rely_on(house: QueueHouse) -> None:
@@ -85,6 +97,22 @@ async def test_everything_of_one_message_can_be_seen(house: QueueHouse) -> None:
     as_json = json.loads(await house.seapost("show", message, "--json", "--headers", "--body"))
     assert (as_json["header"] + "\n" + as_json["body"]).encode("utf-8", "surrogateescape") == body
     assert as_json["recipients"][0]["report"] == "A very good reason.\n"
+
+
+async def test_a_terminal_is_told_nothing_that_a_stranger_wrote_for_it(house: QueueHouse) -> None:
+    evil = "\x1b]0;gotcha\x07\x9b2J\u202e"
+    body = f"Subject: {evil}\n\ntwo\tlines\n{evil}\n".encode()
+    message = await defer(house, report=f"{evil}\n", body=body)
+    for words in (("show", message, "--headers", "--body"), ("show", message), ("list",), ("list", "--json")):
+        ours, theirs = pty.openpty()
+        command = (str(SEAPOST), "queue", *words)
+        done = subprocess.run(command, stdout=theirs, stderr=theirs, check=False, env=house.environment())
+        os.close(theirs)
+        shown = os.read(ours, 65_536).decode().replace("\r\n", "\n")
+        os.close(ours)
+        assert done.returncode == 0
+        assert "gotcha" in shown
+        assert {char for char in shown if not char.isprintable()} <= {"\n", "\t"}
 
 
 async def test_qmail_s_own_tools_print_what_qmail_s_print(house: QueueHouse) -> None:
