@@ -54,7 +54,7 @@ def arrived(message: Message, index: int, was_first: bool) -> list[int]:
 
 def delayed(message: Message, age_s: float, after_s: int) -> list[int]:
     """The recipients of whose delay the sender is told, once, now that one was deferred; `after_s` 0: if they asked."""
-    if not bounce.has_ear(message.sender):
+    if age_s < (after_s or DELAY_ASKED_S) or not bounce.has_ear(message.sender):
         return []
     return [
         index
@@ -64,7 +64,6 @@ def delayed(message: Message, age_s: float, after_s: int) -> list[int]:
         and not recipient.warned
         and recipient.wish.allows(dsn.DELAY)
         and (after_s or recipient.wish.notify)
-        and age_s >= (after_s or DELAY_ASKED_S)
     ]
 
 
