@@ -41,7 +41,16 @@ check-tidy:
 
 # `make test ARGS="-k walk"` passes words on to pytest.
 test: check
-	$(BIN)/pytest $(wildcard tests/unit tests/contract tests/integration tests/fault) $(ARGS)
+	$(BIN)/pytest $(wildcard tests/unit tests/contract tests/integration tests/fault tests/sim) $(ARGS)
+
+# -- sim: histories of a whole mail house from one seed each; SEEDS=5000 says how many, FIRST=1 where to begin, REPLAY=7 --
+# -- tells one of them again, with everything that happened; `make sim-bite` tries each protection of the queue ------
+
+sim: setup
+	@$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(REPLAY),--replay $(REPLAY))
+
+sim-bite: setup
+	@$(BIN)/python -m tests.sim.bite $(ARGS)
 
 # -- bench: beside Postfix and qmail, about three minutes; BENCH_MESSAGES=2000 BENCH_ROUNDS=5 and more in its README ---
 
@@ -64,4 +73,4 @@ proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test bench bench-queue nemesis proto
+.PHONY: setup run check $(CHECKS) test sim sim-bite bench bench-queue nemesis proto

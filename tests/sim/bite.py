@@ -43,7 +43,8 @@ _NO_SYNC = (_TAKEOVER, "                self._disk.sync_data(fd)\n", "          
 _NO_COPY = (
     _SCAN,
     "        scan.lengths[segment] = last.start\n",
-    "        scan.clean = last.records[-1].kind == records.RELEASED\n        _teach(learn, segment, last)\n        return\n",
+    "        scan.clean = last.records[-1].kind == records.RELEASED\n"
+    "        _teach(learn, segment, last)\n        return\n",
 )
 _RENAMED = "        self._disk.rename({0}, path)\n        self._disk.sync_directory(self._logs)\n"
 
@@ -147,7 +148,8 @@ CUTS = (
         (
             (
                 _LOG,
-                "                self._disk.sync_file(fd)\n            self._disk.sync_directory(self.path)\n        except FileNotFoundError",
+                "                self._disk.sync_file(fd)\n            self._disk.sync_directory(self.path)\n"
+                "        except FileNotFoundError",
                 "                self._disk.sync_file(fd)\n        except FileNotFoundError",
             ),
         ),
@@ -185,7 +187,7 @@ CUTS = (
 
 
 def apply(cut: Cut, tree: Path) -> None:
-    """Takes the protection out of a copy of the tree; ValueError when it is not there any more as it is written here."""
+    """Takes the protection out of a copy of the tree; ValueError when it is not there as it is written here."""
     for name, old, new in cut.edits:
         path = tree / name
         text = path.read_text()

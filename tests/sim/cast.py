@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Cast:
-    """The processes of a world by name. `ever` keeps the dead: nothing of them is tidied up while the history goes on."""
+    """The processes of a world by name. `ever` keeps the dead: none is tidied up while the history goes on."""
 
     def __init__(self, world: "World", controls: str) -> None:
         self._world = world

@@ -103,15 +103,20 @@ WORKER_POINTS = (
 )
 
 
+_THEMES = (
+    *("pause", "pause", "takeover", "takeover", "reclaim", "power", "disk", "streams", "mixed"),
+    *("late", "late", "doubt", "doubt", "amnesia"),
+)
+_LONG = ("late",)
+
+
 class Fate:
     """Draws the faults of one history."""
 
-    def __init__(self, chance: Random, active_s: float) -> None:
+    def __init__(self, chance: Random) -> None:
         self._chance = chance
-        self._active_s = active_s
-        self.theme = chance.choice(
-            ("pause", "pause", "pause", "takeover", "takeover", "reclaim", "power", "power", "disk", "streams", "mixed")
-        )
+        self.theme = chance.choice(_THEMES)
+        self.active_s = 110.0 if self.theme in _LONG else chance.choice((20.0, 30.0, 45.0))
 
     def draw(self) -> tuple[list[Trigger], list[tuple[float, str, Callable[[World], None]]]]:
         """The triggers that are armed at the start, and what happens at given seconds."""
@@ -257,6 +262,78 @@ class Fate:
             found.append(Trigger(self._chance.choice(points), "", max(1, self._nth(25)), what, action))
         return found
 
+    def _late(self) -> list[Trigger]:
+        """A frame that its owner writes after the log was taken, of a message that the new owner has refused.
+
+        The producer's stream is reset while the owner sleeps in a commit, and for longer than it offers again there is
+        no new owner; then the taker ends, and a third one reads what both have written.
+        """
+        without_redis = self._chance.random() < 0.5
+        nobody_s = self._chance.uniform(17.0, 28.0)
+        asleep_s = self._chance.uniform(70.0, 80.0) if without_redis else nobody_s + self._chance.uniform(14.0, 25.0)
+        after_s = asleep_s + self._chance.choice((0.3, 1.0, 3.0))
+        calls = self._chance.choice(("write", "fdatasync"))
+
+        def act(world: World, process: SimProcess) -> None:
+            others = [one for one in world.queues if one is not process]
+            if without_redis:
+                world.redis("down", 100.0)
+            else:
+                for other in others:
+                    world.kill(other, nobody_s)
+            world.pause(process, asleep_s)
+            world.later(0.1, lambda: world.reset_streams(1.0))
+            world.later(after_s, lambda: self._to_all_others(world, process))
+
+        return [Trigger(calls, "log", max(2, self._nth(60)), "pause, then late", act, ".seg")]
+
+    def _to_all_others(self, world: World, process: SimProcess) -> None:
+        if not world.quiet:
+            for other in [one for one in world.queues if one is not process]:
+                world.kill(other, 0.1)
+
+    def _doubt(self) -> list[Trigger]:
+        """A frame that was written and not synced, an owner that ends, and then the power."""
+        after_s = self._chance.choice((0.2, 0.5, 1.0, 2.0, 4.0, 9.0))
+        back_s = self._chance.choice((0.05, 0.05, 0.3, 4.0))
+        by_error = self._chance.random() < 0.4
+
+        def act(world: World, process: SimProcess) -> None:
+            if by_error:
+                world.disk_error(1)
+            else:
+                world.kill(process, back_s)
+            world.later(after_s, lambda: self._lights_out(world))
+
+        nth = max(1, self._nth(60))
+        found = [Trigger("fdatasync", "log", nth, "error, then dark" if by_error else "kill, then dark", act, ".seg")]
+        if self._chance.random() < 0.3:
+            found.append(self._in_takeover(*self._kill(), first=True))
+        return found
+
+    def _lights_out(self, world: World) -> None:
+        if not world.quiet:
+            world.power_cut({one.host for one in world.queues}, 0.5)
+
+    def _amnesia(self) -> list[Trigger]:
+        """A receipt that does not arrive, and an owner that ends after the message has."""
+        cut_s = self._chance.uniform(3.0, 14.0)
+        often = self._chance.choice((1, 2, 3))
+
+        def act(world: World, process: SimProcess) -> None:
+            for smtpd in world.living("smtpd"):
+                world.partition(process.host, smtpd.host, cut_s)
+
+            def then() -> None:
+                if not world.quiet:
+                    world.kill(process, 0.05)
+
+            world.later(cut_s - 0.2, then)
+
+        return [
+            Trigger(Point.INTAKE_BEFORE_RECEIPT, "", 1 + self._nth(12), "cut off, then kill", act) for _ in range(often)
+        ]
+
     def _mixed(self) -> list[Trigger]:
         ways = (self._kill, self._cut, self._stop, self._error)
         return [self._anywhere(*self._chance.choice(ways)()) for _ in range(self._chance.choice((2, 3, 4, 6)))]
@@ -264,7 +341,7 @@ class Fate:
     # -- at a time ----------------------------------------------------------------------------------------------------
 
     def _timed(self) -> tuple[float, str, Callable[[World], None]]:
-        at_s = self._chance.uniform(0.5, self._active_s)
+        at_s = self._chance.uniform(0.5, self.active_s)
         draws: tuple[Callable[[], tuple[str, Callable[[World], None]]], ...] = (
             self._some_queue,
             self._some_queue,

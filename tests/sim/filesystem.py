@@ -22,7 +22,19 @@ Names = dict[str, "Node"]
 class Node:
     """A file or a directory: as seen, and as it is on the disk."""
 
-    __slots__ = ("data", "disk", "disk_names", "links", "lock", "lock_until_us", "names", "number", "opened", "pending")
+    __slots__ = (
+        "changed_us",
+        "data",
+        "disk",
+        "disk_names",
+        "links",
+        "lock",
+        "lock_until_us",
+        "names",
+        "number",
+        "opened",
+        "pending",
+    )
 
     def __init__(self, number: int, is_directory: bool) -> None:
         self.number = number
@@ -33,6 +45,7 @@ class Node:
         self.pending: list[tuple[str, int, bytes]] = []
         self.links = 0
         self.opened = 0
+        self.changed_us = 0
         self.lock: object | None = None
         self.lock_until_us = 0
 
@@ -68,6 +81,7 @@ class FileSystem:
         self._chance = chance
         self.weak = weak
         self.full = False
+        self.now_us: Callable[[], int] = lambda: 0
         self._free: list[int] = []
         self._last = 1
         self._journal: list[Change] = []
@@ -192,6 +206,7 @@ class FileSystem:
         if offset + len(octets) > len(node.data):
             self._room("")
         _put(node.data, offset, octets)
+        node.changed_us = self.now_us()
         node.pending.append((host, offset, octets))
 
     def resize(self, host: str, node: Node, size: int) -> None:

@@ -300,4 +300,6 @@ def opener(of: SimOs) -> Callable[..., SimFile]:
 
 def _stat(node: Node) -> os.stat_result:
     kind = 0o040700 if node.names is not None else 0o100600
-    return os.stat_result((kind, node.number, 1, node.links, 0, 0, len(node.data), 0, 0, 0))
+    seconds = node.changed_us // 1_000_000
+    times = {"st_mtime_ns": node.changed_us * 1_000, "st_ctime_ns": node.changed_us * 1_000}
+    return os.stat_result((kind, node.number, 1, node.links, 0, 0, len(node.data), seconds, seconds, seconds), times)

@@ -211,6 +211,11 @@ class Stream:
 
     def look(self, now_us: int) -> None:
         """Keepalive: who cannot be reached for so long is given up."""
+        if (self.client.dead or self.server.dead) and self._network.reach(self.client, self.server):
+            dead = self.client if self.client.dead else self.server
+            if self._network.is_up(dead):
+                self.break_off("reset by peer")
+                return
         silent = self.client.paused or self.server.paused or self.client.dead or self.server.dead
         if not silent and self._network.reach(self.client, self.server):
             self._cut_us = 0
@@ -362,7 +367,7 @@ class Network:
     def gone(self, host: Host, silently: bool) -> None:
         """A process has ended: its peers learn it at once from its kernel, or by keepalive when that is gone too."""
         for stream in list(self.streams):
-            if not silently and host in (stream.client, stream.server):
+            if not silently and host in (stream.client, stream.server) and self.reach(stream.client, stream.server):
                 stream.break_off("the peer is gone")
         for server, client, tell in self._asked:
             if server is host and not silently:

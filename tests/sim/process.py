@@ -50,12 +50,6 @@ class SimClock:
     def steady_ms(self) -> int:
         return self._began_ms + self.boot_ms()
 
-    def boot_ms(self) -> int:
-        return self._scheduler.now_us // 1_000
-
-    def steady_ms(self) -> int:
-        return EPOCH_MS + self.boot_ms()
-
     def monotonic(self) -> float:
         return self._scheduler.now_us / 1_000_000
 

@@ -55,7 +55,7 @@ class World:
         self.chance = self.dice("world")
         self.volume = FileSystem(self.dice("disk"), weak=self.chance.random() < 0.5)
         self.system = System(self.volume, self._caller, self._before)
-        self.system.now_us = self.now_us
+        self.system.now_us = self.volume.now_us = self.now_us
         self.os = SimOs(self.system)
         self.network = Network(self.scheduler, self.dice("network"), self._moved, lambda: self.current)
         self.leases = Leases(self.dice("redis"), lambda: EPOCH_MS + self.scheduler.now_us // 1_000)
@@ -66,7 +66,8 @@ class World:
         self._errors_left = 0
         self._triggers: list[Trigger] = []
         self.one_host = self.chance.random() < 0.5
-        self.active_s = self.chance.choice((25.0, 40.0, 60.0))
+        self._fate = Fate(self.dice("faults"))
+        self.active_s = self._fate.active_s
 
     # -- who there is -------------------------------------------------------------------------------------------------
 
@@ -112,9 +113,8 @@ class World:
         """From the first start to the last copy, or to what was found wrong."""
         self._furnish()
         self.cast.populate()
-        fate = Fate(self.dice("faults"), self.active_s)
-        self._triggers, timed = fate.draw()
-        self.note("history", fate.theme, "weak" if self.volume.weak else "journal", self.cast.segment_octets)
+        self._triggers, timed = self._fate.draw()
+        self.note("history", self._fate.theme, "weak" if self.volume.weak else "journal", self.cast.segment_octets)
         for at_s, what, call in timed:
             self.later(at_s, lambda what=what, call=call: self._timed(what, call))  # type: ignore[misc]
         self.later(1.0, self._look)
