@@ -71,10 +71,7 @@ class Neighbours:
         try:
             with contextlib.suppress(FileExistsError):
                 self._around.disk.make_directory(self._path)
-            for name in self._names():
-                asking = parse_asking(name)
-                if asking and asking.asker == str(self._me):
-                    self._remove(name)  # an earlier life's
+            self._clear_up()
             self.beat()
             if self._others():
                 await self._ask()
@@ -82,6 +79,15 @@ class Neighbours:
             if error.errno not in NO_SPACE:
                 raise ConfigError([f"{self._path}: {error}: uid {os.geteuid()} must be able to write there"]) from error
             self._around.events.warning("the spool is too full to try what this machine sees of others'")
+
+    def _clear_up(self) -> None:
+        """Removes what an earlier life of ours has left, and the dead of this machine: their locks are free."""
+        for name in self._names():
+            asking, replica = parse_asking(name), parse_replica(name)
+            if asking and asking.asker == str(self._me):
+                self._remove(name)
+            elif replica and replica.node == self._me.node and replica != self._me:
+                self._bury(replica)
 
     def beat(self) -> None:
         """Shows that this replica lives, and answers the askings of other machines."""

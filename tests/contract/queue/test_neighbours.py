@@ -89,6 +89,14 @@ async def test_a_replica_on_the_same_machine_proves_nothing(tmp_path: Path) -> N
     first.leave()
 
 
+async def test_the_dead_of_this_machine_are_cleared_up(tmp_path: Path, nodes: Path) -> None:
+    (nodes / f"{HERE}.queue-7").write_bytes(visibility.write_beat(Beat("host-a", 12)))
+    one, _ = replica(tmp_path)
+    await one.start_up()
+    assert os.listdir(nodes) == [f"{HERE}.queue-0"]
+    one.leave()
+
+
 async def test_what_another_machine_does_is_seen_at_once(tmp_path: Path) -> None:
     there, _ = replica(tmp_path, THERE, "queue-1")
     await there.start_up()
