@@ -90,7 +90,8 @@ async def _taken(replica: Replica, queued: int) -> float:
 async def _idle(replica: Replica, scan_s: float) -> tuple[float, int]:
     """When the replica was busy last, and the most memory that it had."""
     busy_s, peak = scan_s, 0
-    while replica.age_s < max(busy_s + 3 * _LOOK_S, scan_s + _AFTER_S):
+    until_s = max(scan_s + _AFTER_S, replica.age_s + 3 * _LOOK_S)
+    while replica.age_s < max(until_s, busy_s + 3 * _LOOK_S):
         wanted, began = replica.wanting_s(), time.monotonic()
         await asyncio.sleep(_LOOK_S)
         if replica.wanting_s() - wanted > _BUSY * (time.monotonic() - began):
