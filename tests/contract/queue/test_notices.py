@@ -16,6 +16,7 @@ from services.queue.bounce import BounceRules
 from services.queue.commit import Commits
 from services.queue.index import Index
 from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
+from services.queue.log import INLINE_MAX_OCTETS
 from services.queue.message import Message, pack, unpack
 from services.queue.rules import Rules
 from tests.harness.yard import Yard, an_id
@@ -111,6 +112,15 @@ async def test_a_bounce_names_envelope_and_original_recipient(desk: Desk) -> Non
     assert about["Original-Envelope-Id"] == "QQ=1"
     assert recipient["Original-Recipient"] == "rfc822;old@x@far.example"
     assert kinds(mail)[2] == "text/rfc822-headers"
+
+
+async def test_the_bounce_of_a_large_message_is_small(desk: Desk) -> None:
+    message = await desk.accept("a@here.example", body=TEXT + b"x" * INLINE_MAX_OCTETS, ret="FULL")
+    assert message.large
+    settlement = await desk.settle(message, 0, Kind.FAILED)
+    assert kinds(desk.read(settlement))[2] == "text/rfc822-headers"
+    assert settlement.children[0].size < 2_000
+    assert b"\nSubject: hello\n" in desk.ledger.body(settlement.children[0])
 
 
 async def test_never_means_that_nobody_is_told_and_the_message_ends(desk: Desk) -> None:
