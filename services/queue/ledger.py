@@ -88,6 +88,9 @@ class Settlement:
     finished: bool = False
 
 
+Told = Callable[[Settlement | None], None]
+
+
 class Ledger:
     """The log, its index and its commits."""
 
@@ -212,7 +215,7 @@ class Ledger:
         settled = said.settled if isinstance(said, records.Snapshot) else (said,)
         return next((one.report for one in settled if isinstance(one, records.Settled) and one.recipient == index), "")
 
-    def settle(self, reported: Reported, now_ms: int, then: Callable[[Settlement | None], None]) -> None:
+    def settle(self, reported: Reported, now_ms: int, then: Told) -> None:
         """Takes what a worker reports; tells what it led to once that is committed, or None when that is unknown.
 
         A report of something settled before changes nothing, and is told in its turn all the same.
@@ -225,7 +228,8 @@ class Ledger:
             reported = _postponed(reported)
         said: list[records.Said] = []
         try:
-            said += [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
+            made = [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
+            said += {child.id: child for child in made if self.standing(child.id) is Standing.UNKNOWN}.values()
         except DamagedBody as error:
             self._damaged(message.id, error)
             reported = replace(reported, kind=Kind.DEFERRED, report=DAMAGED)
@@ -237,14 +241,11 @@ class Ledger:
         said[:0] = self._notify(message, settlement, was_first, now_ms)
         if message.settled:
             said += self._finish(message, settlement, now_ms)
+        self._coming.update({one.id: [] for one in said if isinstance(one, records.Accepted)})
         self.commits.add(said, lambda positions: self._settled(settlement, said, positions, then), patient=True)
 
     def _settled(
-        self,
-        settlement: Settlement,
-        said: list[records.Said],
-        positions: list[Position] | None,
-        then: Callable[[Settlement | None], None],
+        self, settlement: Settlement, said: list[records.Said], positions: list[Position] | None, then: Told
     ) -> None:
         if positions is None:
             then(None)
@@ -253,13 +254,13 @@ class Ledger:
             match one:
                 case records.Accepted():
                     settlement.children.append(self._learn_message(one, position))
+                    self._tell(one.id, True)
                 case records.Settled():
                     self.index.committed(one, position)
                 case records.Finished():
                     self.index.learn(one, position)
                     settlement.finished = True
-        message = settlement.message
-        if message:
+        if message := settlement.message:
             message.changing -= 1
         if settlement.finished:
             self.drop_large(message)
@@ -395,6 +396,4 @@ def _is_news(message: Message, reported: Reported) -> bool:
     if not 0 <= reported.recipient < len(message.recipients):
         return False
     recipient = message.recipients[reported.recipient]
-    if recipient.settled:
-        return False
-    return reported.kind != Kind.DEFERRED or reported.attempt > recipient.attempts
+    return not recipient.settled and (reported.kind != Kind.DEFERRED or reported.attempt > recipient.attempts)

@@ -42,13 +42,14 @@ def main() -> int:
 
 def _verdicts(wanted: list[Sabotage], parallel: int) -> Iterator[Verdict]:
     """In the order in which they come, from several workshops at once."""
+    made = [Workshop()]
     workshops: Queue[Workshop] = Queue()
-    made = [Workshop() for _ in range(parallel)]
     try:
+        footprints = made[0].first_run()
+        made.extend(made[0].another() for _ in range(parallel - 1))
+        for workshop in made:
+            workshops.put(workshop)
         with ThreadPoolExecutor(parallel) as pool:
-            footprints, *_ = pool.map(Workshop.first_run, made)
-            for workshop in made:
-                workshops.put(workshop)
 
             def verdict(one: Sabotage) -> Verdict:
                 workshop = workshops.get()

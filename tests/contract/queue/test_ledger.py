@@ -208,6 +208,32 @@ async def test_a_forward_is_the_same_message_however_often_it_is_reported(desk: 
     assert set(desk.yard.index().ids()) == {child.id}
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_forward_that_two_attempts_report_is_made_once(desk: Desk, ended: bool) -> None:
+    """Two workers were at the same attempt: the stream of one broke, and its delivery was given to the other."""
+    message = await desk.accept(1)
+    forward = Forward("from@there.example", ("b@there.example",), "Delivered-To: a@here.example\n", 0)
+    deferred = replace(report(message.id, Kind.DEFERRED), forwards=(forward,))
+    delivered = replace(report(message.id, Kind.DELIVERED), forwards=(forward,))
+    [child] = (await desk.settle(deferred)).children
+    if ended:
+        await desk.settle(report(child.id, Kind.DELIVERED))
+    settlement = await desk.settle(delivered, NOW + 1_000)
+    assert (settlement.finished, settlement.children) == (True, [])
+    assert desk.ledger.standing(child.id) is (Standing.FINISHED if ended else Standing.LIVE)
+    assert list(desk.yard.index().ids()) == ([] if ended else [child.id])
+
+
+async def test_a_forward_that_is_reported_twice_at_once_is_made_once(desk: Desk) -> None:
+    message = await desk.accept(1)
+    forward = Forward("from@there.example", ("b@there.example",), "Delivered-To: a@here.example\n", 0)
+    first, second = await asyncio.gather(
+        desk.settle(replace(report(message.id, Kind.DEFERRED), forwards=(forward, forward))),
+        desk.settle(replace(report(message.id, Kind.DELIVERED), forwards=(forward,)), NOW + 1_000),
+    )
+    assert (len(first.children), len(second.children)) == (1, 0)
+
+
 async def test_a_large_body_is_shared_and_removed_with_its_last_message(desk: Desk) -> None:
     body = b"x" * (INLINE_MAX_OCTETS + 1)
     message = await desk.accept(1, body)
