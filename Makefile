@@ -42,6 +42,13 @@ check-tidy:
 # `make test ARGS="-k walk"` passes words on to pytest.
 test: check
 	$(BIN)/pytest $(wildcard tests/unit tests/contract tests/integration tests/fault tests/sim) $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory sabotage)
+
+# -- sabotage: everything that keeps mail is taken away, one thing at a time, and a test must notice; ALL=1 takes more ---
+# -- than the dangerous ones, ARGS="log.py re-check" those whose name has one of these words ------------------------------
+
+sabotage: .venv/dev.lock
+	@$(BIN)/python -m tests.sabotage $(if $(ALL),--all) $(ARGS)
 
 # -- sim: histories of a whole mail house from one seed each; SEEDS=5000 says how many, FIRST=1 where to begin, REPLAY=7 --
 # -- tells one of them again, with everything that happened; `make sim-bite` tries each protection of the queue ------
@@ -73,4 +80,4 @@ proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test sim sim-bite bench bench-queue nemesis proto
+.PHONY: setup run check $(CHECKS) test sabotage sim sim-bite bench bench-queue nemesis proto
