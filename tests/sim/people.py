@@ -145,6 +145,7 @@ class Smtpd:
         answer = await producer.submit(one.submission) if await producer.available() else "451 not now"
         self._world.point(Point.SMTPD_BEFORE_REPLY)
         one.answer = answer or "250"
+        self._world.note("answer", one.submission.id, one.answer)
         self._world.post.busy[pid] -= 1
 
 

@@ -111,8 +111,10 @@ class Scheduler:
         me.resumed = False
         event = self.at(after_us, owner, _nothing, me)
         event.park = me.parks
-        self._drive(me)
-        me.parked = False
+        try:
+            self._drive(me)
+        finally:
+            me.parked = False
         if owner.dead:
             raise Killed
 

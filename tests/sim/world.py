@@ -16,7 +16,8 @@ from runtime.config import EXIT_IO, EXIT_TEMPORARY
 from runtime.faults import Point
 from services.queue.log import LostLog
 from tests.sim.cast import Cast
-from tests.sim.faults import Fate, Trigger
+from tests.sim.fate import Fate
+from tests.sim.faults import Trigger
 from tests.sim.filesystem import FileSystem, Survival
 from tests.sim.hearsay import SPOOL, Hearsay
 from tests.sim.leases import Leases
