@@ -173,6 +173,25 @@ async def test_a_machine_that_lives_and_does_not_see_us_is_refused(tmp_path: Pat
         one.leave()
 
 
+async def test_a_replica_of_this_machine_does_not_answer_for_another(tmp_path: Path, nodes: Path) -> None:
+    """It sees through the same kernel: its renaming would prove nothing."""
+    count = 0
+
+    def moves() -> None:
+        nonlocal count
+        count += 1
+        (nodes / f"{THERE}.queue-9").write_bytes(visibility.write_beat(Beat("elsewhere", count)))
+
+    beside, _ = replica(tmp_path, instance="queue-1")
+    await beside.start_up()
+    moves()
+    async with living(beside, moves):
+        one, _ = replica(tmp_path)
+        with pytest.raises(ConfigError, match="queue-9 lives on another machine and does not see"):
+            await one.start_up()
+        one.leave()
+
+
 async def test_with_unsafe_fs_a_broken_promise_is_a_warning(tmp_path: Path) -> None:
     there, _ = replica(tmp_path, THERE, "queue-1", disk=LeavesTheOldName())
     await there.start_up()
