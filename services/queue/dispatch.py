@@ -18,12 +18,13 @@ from runtime.worker import ORPHAN_S
 from services.queue import errand, retry
 from services.queue.errand import Errand, Job, errands_of
 from services.queue.flights import Flight, Flights
-from services.queue.ledger import Ledger, Reported, Settlement
+from services.queue.ledger import Ledger
 from services.queue.links import Link, Links
 from services.queue.log import DamagedBody
 from services.queue.message import Message, State
 from services.queue.parcels import Heard, delivery_of
 from services.queue.plan import Plan
+from services.queue.settlement import Reported, Settlement
 from services.queue.store import Store
 
 # How long a new owner, or one whose worker went away, waits for the worker before the delivery is given to another.

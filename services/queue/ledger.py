@@ -8,15 +8,14 @@ whatever others may see or do waits for the commit.
 import asyncio
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from mail import header, ids, verp
 from mail.dsn import Wish
 from mail.ids import MessageId
 from mail.limits import BOUNCE_BODY_MAX_OCTETS
 from mail.outcome import Kind
 from runtime.clock import SystemClock
-from services.queue import notices, records, retry
+from services.queue import notices, records
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
 from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log
@@ -24,12 +23,10 @@ from services.queue.message import Message
 from services.queue.names import NOWHERE, Position
 from services.queue.notices import Notices
 from services.queue.rules import Rules
+from services.queue.settlement import Moment, Reported, Settlement, child_of, decide, is_news, postponed
 from services.queue.timekeeper import unrecorded
 
 DAMAGED = "The message is damaged in the queue; somebody has to look at it. (#4.3.0)\n"
-_TOO_OLD = "I'm not going to try again; this message has been in the queue too long.\n"
-
-_CRAMPED = "The disk of the queue is nearly full; what this delivery causes has to wait. (#4.3.1)\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +43,8 @@ class Incoming:
     wishes: tuple[Wish, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A message that a delivery caused."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    header: str
-    instruction: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What a worker says became of one recipient at one attempt."""
-
-    id: MessageId
-    recipient: int
-    attempt: int
-    kind: int
-    report: str
-    done: tuple[int, ...] = ()
-    forwards: tuple[Forward, ...] = ()
-    relayed: bool = False  # taken by a server that does not report deliveries
-    began_ms: int = 0  # when the attempt began, by the log's time; 0: now
-
-
 class NoSpace(Exception):
     """The disk has no room for a message, and nothing of it was written."""
-
-
-@dataclass(slots=True)
-class Settlement:
-    """What a report led to, told once it is committed."""
-
-    message: Message | None = None
-    settled: records.Settled | None = None
-    children: list[Message] = field(default_factory=list)
-    bounced_to: MessageId | None = None
-    notices: dict[MessageId, str] = field(default_factory=dict)  # what tells of no failure, and of what it tells
-    discarded: bool = False
-    finished: bool = False
 
 
 Told = Callable[[Settlement | None], None]
@@ -221,20 +180,22 @@ class Ledger:
         A report of something settled before changes nothing, and is told in its turn all the same.
         """
         message = self.index.get(reported.id)
-        if message is None or not _is_news(message, reported):
+        if message is None or not is_news(message, reported):
             self.commits.add([], lambda positions: then(None if positions is None else Settlement()), patient=True)
             return
         if self.cramped and (reported.forwards or reported.kind == Kind.FAILED):
-            reported = _postponed(reported)
+            reported = postponed(reported)
+        now = Moment(self.rules, self.time, now_ms, self.cramped)
         said: list[records.Said] = []
         try:
-            made = [self._child(message, reported, forward, now_ms) for forward in reported.forwards]
+            body = self.log.read(message.position, message.body_crc) if reported.forwards else b""
+            made = [child_of(message, reported, forward, body, now) for forward in reported.forwards]
             said += {child.id: child for child in made if self.standing(child.id) is Standing.UNKNOWN}.values()
         except DamagedBody as error:
             self._damaged(message.id, error)
             reported = replace(reported, kind=Kind.DEFERRED, report=DAMAGED)
         was_first = not message.recipients[reported.recipient].attempts
-        settled = self._decide(message, reported, now_ms)
+        settled = decide(message, reported, now)
         message.changing += 1
         self.index.learn(settled, NOWHERE)
         settlement = Settlement(message, settled)
@@ -291,52 +252,6 @@ class Ledger:
         if ended and ended.large and ended.large not in self.index.large_users:
             self.commits.later(lambda: self.log.remove_large(ended.large))
 
-    def _decide(self, message: Message, reported: Reported, now_ms: int) -> records.Settled:
-        """The record of one recipient's outcome; the deferral of an attempt that began when the message was too
-        old is a failure (qmail-send(8)).
-        """
-        kind, report = reported.kind, reported.report
-        recipient = message.recipients[reported.recipient]
-        born_ms = self.time.timeline.born_ms(message.arrived_ms, now_ms)
-        if kind == Kind.DEFERRED:
-            too_old = retry.is_too_old(born_ms, reported.began_ms or now_ms, self.rules.lifetime_s, self.rules.scale)
-            if too_old and not self.cramped and self.time.timeline.may_expire(now_ms):
-                kind, report = Kind.FAILED, report + _TOO_OLD
-        elif kind not in (Kind.DELIVERED, Kind.FAILED):
-            kind = Kind.DEFERRED
-        next_ms = retry.next_attempt_ms(born_ms, now_ms, recipient.route.channel, self.rules.scale)
-        return records.Settled(
-            id=message.id,
-            recipient=reported.recipient,
-            kind=kind,
-            attempts=reported.attempt,
-            next_attempt_ms=next_ms if kind == Kind.DEFERRED else 0,
-            report=report,
-            done=reported.done,
-            relayed=reported.relayed and kind == Kind.DELIVERED,
-        )
-
-    def _child(self, parent: Message, reported: Reported, forward: Forward, now_ms: int) -> records.Accepted:
-        """The forward: the original message under a Delivered-To line; a large body is shared, not copied."""
-        child = ids.child_id(parent.id, reported.recipient, forward.instruction, "\n".join(forward.recipients))
-        trace = header.received_from_local(child, "by forward", self.time.date_s(now_ms)) + forward.header
-        inline = trace.encode() + self.log.read(parent.position, parent.body_crc)
-        recipient = parent.recipients[reported.recipient]
-        same_sender = forward.sender == verp.sender_for(parent.sender, recipient.route.address)
-        return records.Accepted(
-            id=child,
-            arrived_ms=now_ms,
-            sender=forward.sender,
-            recipients=forward.recipients,
-            routes=tuple(map(self.rules.routing.route, forward.recipients)),
-            size=parent.size + len(inline) - parent.position.body.octets,
-            uid=parent.uid,
-            parent=parent.id,
-            large=parent.large,
-            wishes=notices.wishes_of_forward(recipient, same_sender, len(forward.recipients)),
-            body=inline,
-        )
-
     def _finish(self, message: Message, settlement: Settlement, now_ms: int) -> list[records.Said]:
         """The end of a message, with the bounce for those recipients that failed."""
         said: list[records.Said] = [records.Finished(message.id)]
@@ -377,23 +292,3 @@ class Ledger:
 
 def _nothing(message: Message) -> bytes:
     return b""
-
-
-def _postponed(reported: Reported) -> Reported:
-    """The same without what needs room: the forwards are made, and the failure is told, at the next attempt."""
-    wanted = {forward.instruction for forward in reported.forwards}
-    return replace(
-        reported,
-        kind=Kind.DEFERRED,
-        report=_CRAMPED,
-        done=tuple(one for one in reported.done if one not in wanted),
-        forwards=(),
-    )
-
-
-def _is_news(message: Message, reported: Reported) -> bool:
-    """Whether a report changes anything: not of a settled recipient, and no deferral of an attempt long over."""
-    if not 0 <= reported.recipient < len(message.recipients):
-        return False
-    recipient = message.recipients[reported.recipient]
-    return not recipient.settled and (reported.kind != Kind.DEFERRED or reported.attempt > recipient.attempts)

@@ -10,8 +10,8 @@ from mail.verp import sender_for
 from proto import work_pb2
 from runtime import wire
 from services.queue.flights import Flight, parse_key
-from services.queue.ledger import Forward, Reported
 from services.queue.message import Message
+from services.queue.settlement import Forward, Reported
 
 # A Delivered-To line of the longest address, and what a later kind of worker may add.
 _FORWARD_HEADER_MAX = 4_096

@@ -23,12 +23,13 @@ from runtime.serve import Process
 from services.local.publish import Copy, Publisher
 from services.queue.bounce import BounceRules
 from services.queue.index import Index
-from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
+from services.queue.ledger import Incoming, Ledger
 from services.queue.log import DamagedBody
 from services.queue.message import Message
 from services.queue.reclaim import reclaim
 from services.queue.rules import Rules
 from services.queue.scrub import Scrub
+from services.queue.settlement import Forward, Reported, Settlement
 from services.queue.spool import Spool
 from services.queue.store import Store
 from services.queue.takeover import Taken, Taker

@@ -15,11 +15,12 @@ from runtime.events import Events
 from services.queue.bounce import BounceRules
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
-from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
+from services.queue.ledger import Incoming, Ledger
 from services.queue.log import INLINE_MAX_OCTETS
 from services.queue.message import Message, State
 from services.queue.reclaim import reclaim
 from services.queue.rules import Rules
+from services.queue.settlement import Forward, Reported, Settlement
 from services.queue.timekeeper import LogTime
 from services.queue.timeline import Gap, Reading, Timeline
 from tests.harness.yard import Yard, an_id

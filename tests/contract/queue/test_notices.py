@@ -15,10 +15,11 @@ from mail.routing import RoutingTable
 from services.queue.bounce import BounceRules
 from services.queue.commit import Commits
 from services.queue.index import Index
-from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
+from services.queue.ledger import Incoming, Ledger
 from services.queue.log import INLINE_MAX_OCTETS
 from services.queue.message import Message, pack, unpack
 from services.queue.rules import Rules
+from services.queue.settlement import Forward, Reported, Settlement
 from tests.harness.yard import Yard, an_id
 
 NOW = 1_700_000_000_000
