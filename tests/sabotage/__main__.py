@@ -7,7 +7,7 @@ was noticed but those in survivors.txt, 1 otherwise.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
@@ -34,10 +34,11 @@ def main() -> int:
     everything = [*by_hand, *(one for path in SUBJECTS for one in census(path))]
     wanted = [one for one in everything if _is_wanted(one, chosen.words, chosen.all)]
     verdicts = []
-    for verdict in _verdicts(wanted, chosen.parallel):
+    listed = survivors.read()
+    for verdict in _verdicts(wanted, listed, chosen.parallel):
         verdicts.append(verdict)
         _print_row(len(verdicts), len(wanted), verdict)
-    mistakes += _mistakes(verdicts, {one.key for one in everything})
+    mistakes += _mistakes(verdicts, listed, {one.key for one in everything})
     noticed = sum(bool(verdict.by) for verdict in verdicts)
     seconds = clock.monotonic() - began
     print(f"\n{len(verdicts)} sabotages, {noticed} noticed, {len(verdicts) - noticed} not, in {seconds:.0f} s")
@@ -51,7 +52,7 @@ def _is_wanted(one: Sabotage, words: list[str], all_of_them: bool) -> bool:
     return all_of_them or one.kind in _DANGEROUS
 
 
-def _verdicts(wanted: list[Sabotage], parallel: int) -> Iterator[Verdict]:
+def _verdicts(wanted: list[Sabotage], listed: Collection[str], parallel: int) -> Iterator[Verdict]:
     """In the order in which they come, from several workshops at once."""
     made = [Workshop()]
     workshops: Queue[Workshop] = Queue()
@@ -65,7 +66,7 @@ def _verdicts(wanted: list[Sabotage], parallel: int) -> Iterator[Verdict]:
             def verdict(one: Sabotage) -> Verdict:
                 workshop = workshops.get()
                 try:
-                    return workshop.try_out(one, footprints)
+                    return workshop.try_out(one, footprints, one.key in listed)
                 finally:
                     workshops.put(workshop)
 
@@ -88,9 +89,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
-def _mistakes(verdicts: list[Verdict], known: set[str]) -> list[str]:
+def _mistakes(verdicts: list[Verdict], listed: Collection[str], known: set[str]) -> list[str]:
     """What is not as the list of survivors says."""
-    listed = survivors.read()
     found = [
         f"nobody noticed, and not listed: {v.sabotage.key}"
         for v in verdicts

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.clock import SystemClock
-from tests.sabotage.census import ROOT, Kind, Sabotage
+from tests.sabotage.census import ROOT, Sabotage
 from tests.sabotage.oven import OPTIONS
 
 # What a copy has: everything that tests read. Not `var`, not what was built.
@@ -47,8 +47,9 @@ _ELSEWHERE = {
 _FIRST_RUN_S = 600.0
 # A sabotage that makes tests hang is noticed too: by this, beside five times what they took.
 _PATIENCE_S = 20.0
-# So many seconds of tests are asked about one sabotage.
-_ASKED_S = 12.0
+# So many seconds of tests are asked about one sabotage; about a listed survivor only the quickest, each time again.
+_ASKED_S = 60.0
+_ASKED_OF_LISTED_S = 3.0
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
@@ -72,7 +73,7 @@ class Footprints:
 
     tests: dict[str, tuple[float, frozenset[tuple[str, int]]]] = field(default_factory=dict)
 
-    def of(self, sabotage: Sabotage) -> list[str]:
+    def of(self, sabotage: Sabotage, is_listed: bool) -> list[str]:
         """The tests that run the sabotaged lines, the quickest first, as many as there is time for.
 
         What runs when a module is imported has no footprint: there everybody is asked who runs anything of the file.
@@ -83,13 +84,13 @@ class Footprints:
             for test, (seconds, lines) in self.tests.items()
             if sabotage.lines & lines or test.startswith(elsewhere)
         ]
-        if not found and sabotage.kind in (Kind.LIMIT, Kind.FLAG) and sabotage.scope == "-":
+        if not found and sabotage.scope == "-":
             found = [
                 (seconds, test)
                 for test, (seconds, lines) in self.tests.items()
                 if any(path == sabotage.path for path, _ in lines)
             ]
-        asked, left = [], _ASKED_S
+        asked, left = [], _ASKED_OF_LISTED_S if is_listed else _ASKED_S
         for seconds, test in sorted(found):
             left -= seconds
             if left > 0:
@@ -147,10 +148,10 @@ class Workshop:
             }
         )
 
-    def try_out(self, sabotage: Sabotage, footprints: Footprints) -> Verdict:
+    def try_out(self, sabotage: Sabotage, footprints: Footprints, is_listed: bool) -> Verdict:
         """Asks the tests about one sabotage."""
         began = self._clock.monotonic()
-        asked = footprints.of(sabotage)
+        asked = footprints.of(sabotage, is_listed)
         if not asked:
             return Verdict(sabotage, "", 0.0, 0)
         path = self._tree / sabotage.path
