@@ -9,9 +9,9 @@ import pytest
 
 from mail.outcome import Kind
 from services.queue import records
-from services.queue.ledger import Forward, Settlement
 from services.queue.log import INLINE_MAX_OCTETS, DamagedBody
 from services.queue.reclaim import reclaim
+from services.queue.settlement import Forward, Settlement
 from tests.contract.queue.test_ledger import NOW, Desk, report
 from tests.harness.replica import Heard
 from tests.harness.yard import Yard, accepted, an_id, ids_of
