@@ -128,6 +128,9 @@ async def _live(role: str, config: C, main: Callable[[C, Process], Awaitable[Non
     process = Process(role, config)
     try:
         await main(config, process)
+    except OSError as error:  # of the disk, or of a limit: another start may find it mended
+        process.events.alert(f"the service cannot go on: {error!r}")
+        process.stop(EXIT_IO)
     finally:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.close(), DRAIN_S)

@@ -5,6 +5,7 @@ names are ignored and reported, never followed.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -21,6 +22,13 @@ VERSION = 1
 # What a log is called while it is made and while it is removed: neither is taken by anybody.
 _NEW = "new-"
 _GONE = "gone-"
+
+# What a person has to mend. Any other error of the file system may pass by itself, and is worth another start.
+_MISTAKES = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+
+# Redis may lie: a hint further ahead than this of what the volume shows is not believed. A token has ten digits: beyond
+# them a log's name would be none of ours.
+HINT_AHEAD_MAX = 1_000_000
 
 # The kernel drops the lock on it when its holder dies.
 LOCK = "owner.lock"
@@ -50,6 +58,15 @@ def try_lock(log_path: str) -> int | None:
     return fd
 
 
+def _read_format(marker: str) -> str | None:
+    """What the file says; None when it is missing, and only then."""
+    try:
+        with open(marker, encoding="ascii") as file:
+            return file.read(1_000)
+    except FileNotFoundError:
+        return None
+
+
 class Spool:
     """The spool at one path."""
 
@@ -64,11 +81,13 @@ class Spool:
         """Makes an empty directory a spool; of a spool, checks that we can read it. ConfigError says what is wrong."""
         marker = os.path.join(self.path, "FORMAT")
         try:
-            if not os.path.exists(marker):
+            text = _read_format(marker)
+            if text is None:
                 self._make(marker, host, cluster_id)
-            with open(marker, encoding="ascii") as file:
-                text = file.read(1_000)
+                text = _read_format(marker) or ""
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno not in _MISTAKES:
+                raise
             mistake = f"{marker}: {error}: SPOOL_DIR must be a directory that uid {os.geteuid()} can write"
             raise ConfigError([mistake]) from error
         found = _FORMAT.match(text)
@@ -115,7 +134,9 @@ class Spool:
 
     def claim_token(self, hint: int) -> int:
         """A token above every one ever used here, ours alone: its file in tokens/ was created by us, durably."""
-        token = max([hint, *self._tokens_seen()])
+        token = max([0, *self._tokens_seen()])
+        if hint <= token + HINT_AHEAD_MAX:
+            token = max(hint, token)
         while True:
             token += 1
             try:
@@ -157,7 +178,8 @@ class Spool:
         self._disk.make_directory(draft)
         self._disk.make_directory(os.path.join(draft, "large"))
         lock = try_lock(draft)
-        assert lock is not None, "nobody else knows of this directory"
+        if lock is None:  # and nobody else knows of this directory
+            raise OSError(errno.ENOLCK, "no lock is given here", draft)
         self._disk.sync_directory(draft)
         path = self.log_path(name)
         self._disk.rename(draft, path)

@@ -104,7 +104,7 @@ class Store:
 
     async def close(self, clean: bool) -> None:
         """Ends the work on every log; a clean end is written into it, so that the next owner need not wait."""
-        for ledger in self.ledgers.values():
+        for ledger in list(self.ledgers.values()):  # one whose disk fails now is no longer among them
             if clean:
                 await ledger.release()
         for task in self._tasks:
