@@ -42,7 +42,7 @@ WORKER_POINTS = (
 
 _THEMES = (
     *("pause", "pause", "takeover", "takeover", "reclaim", "power", "disk", "streams", "mixed"),
-    *("late", "late", "doubt", "doubt", "amnesia"),
+    *("late", "late", "doubt", "doubt", "amnesia", "stale"),
 )
 _LONG = ("late",)
 _BACKLOG = ("late", "doubt")
@@ -240,9 +240,10 @@ class Fate:
 
     def _doubt(self) -> list[Trigger]:
         """A frame that was written and not synced, an owner that ends, and then the power."""
-        after_s = self._chance.choice((0.2, 0.5, 1.0, 2.0, 4.0, 9.0))
+        by_error = self._chance.random() < 0.5
+        # After an error the owner comes back by itself within 5 s, and has to have its log again before it is dark.
+        after_s = self._chance.choice((2.0, 6.0, 6.5, 9.0) if by_error else (0.2, 0.5, 1.0, 2.0, 4.0, 9.0))
         back_s = self._chance.choice((0.05, 0.05, 0.3, 4.0))
-        by_error = self._chance.random() < 0.4
 
         def act(world: World, process: SimProcess) -> None:
             if by_error:
@@ -260,6 +261,28 @@ class Fate:
     def _lights_out(self, world: World) -> None:
         if not world.quiet:
             world.power_cut({one.host for one in world.queues}, 0.5)
+
+    def _stale(self) -> list[Trigger]:
+        """A former owner that wakes up while nobody else is there, and is asked what it cannot know.
+
+        While it slept its log was taken, and the next owner died between a commit and its receipt.
+        """
+        asleep_s = self._chance.uniform(17.0, 26.0)
+        away_s = self._chance.uniform(6.0, 16.0)
+
+        def die(world: World, process: SimProcess) -> None:
+            for other in world.queues:
+                if not other.paused:
+                    world.kill(other, away_s)
+
+        def act(world: World, process: SimProcess) -> None:
+            world.pause(process, asleep_s)
+            world.later(0.1, lambda: world.reset_streams(1.0))
+            receipt = Trigger(Point.INTAKE_BEFORE_RECEIPT, "", 1, "kill all awake", die)
+            world.later(8.5, lambda: world.arm(receipt))
+
+        calls = self._chance.choice(("write", "fdatasync"))
+        return [Trigger(calls, "log", 4 + self._nth(40), "pause, then receipt", act, ".seg")]
 
     def _amnesia(self) -> list[Trigger]:
         """A receipt that does not arrive, and an owner that ends after the message has."""

@@ -248,6 +248,10 @@ class World:
         self.note("SIGTERM", process.name)
         self.scheduler.at(0, process, lambda: process.call(process.stop))
 
+    def arm(self, trigger: Trigger) -> None:
+        if not self.quiet:
+            self._triggers.append(trigger)
+
     def disk_error(self, calls: int) -> None:
         self._errors_left = calls
 
