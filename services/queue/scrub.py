@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -18,6 +19,7 @@ from mail.ids import MessageId
 from runtime.clock import Chance, Clock
 from runtime.events import Events
 from services.queue import frame
+from services.queue.commit import Commits
 from services.queue.frame import Place
 from services.queue.index import Index
 from services.queue.ledger import Ledger
@@ -110,18 +112,22 @@ class Scrub:
         await asyncio.sleep(max(EVERY_MIN_S, first))
         while True:
             for log in list(ledgers):
-                if log in ledgers:
-                    await self.scrub(ledgers[log].log, ledgers[log].index)
+                if ledger := ledgers.get(log):
+                    await self.scrub(ledger.log, ledger.index, partial(_removals, ledger.commits))
             await asyncio.sleep(max(EVERY_MIN_S, self._clock.scaled(EVERY_S)))
 
-    async def scrub(self, log: Log, index: Index) -> Count:
-        """Reads everything of one log that counts now, and says what was seen; new damage is an alert."""
+    async def scrub(self, log: Log, index: Index, removals: Callable[[], Awaitable[None]] | None = None) -> Count:
+        """Reads everything of one log that counts now, and says what was seen; new damage is an alert. `removals` waits
+        until the removal of a file that is under way is over.
+        """
         count = Count()
         began = self._clock.monotonic()
         for segment, length in list(log.segments.items()):
             reading = _Reading(str(segment), os.path.join(log.path, str(segment)))
             place = frame.Place(int(log.name.log, 16), segment.token, segment.number, 0)
             await self._read(_frames(reading, place, length), reading, count, began)
+            if reading.damage and removals:
+                await removals()
             if reading.damage and not _is_ours(log):
                 return count
             if segment in log.segments:  # not one that was reclaimed while it was read
@@ -176,6 +182,12 @@ class Scrub:
             offset=damage.start,
             messages=named,
         )
+
+
+async def _removals(commits: Commits) -> None:
+    """A segment is removed in the thread that writes, and counts until it is gone from the disk."""
+    with contextlib.suppress(RuntimeError):  # the log is being closed
+        await commits.in_order(lambda: None)
 
 
 def _is_ours(log: Log) -> bool:

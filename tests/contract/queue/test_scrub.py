@@ -206,6 +206,20 @@ async def test_a_segment_that_is_reclaimed_meanwhile_is_not_called_damaged(libra
     assert library.alerts() == []
 
 
+async def test_nor_is_one_whose_removal_is_not_over(library: Library) -> None:
+    """It is gone from the disk, and still counts until the directory is synced."""
+    for number in range(12):
+        library.put(number)
+    oldest = next(iter(library.log.segments))
+    os.unlink(f"{library.log.path}/{oldest}")
+
+    async def removal_is_over() -> None:
+        del library.log.segments[oldest]
+
+    await library.scrub.scrub(library.log, library.index, removal_is_over)
+    assert library.alerts() == []
+
+
 async def test_reading_keeps_to_its_rate(library: Library) -> None:
     """By the clock that it is given: no slice is read before its time has come."""
     library.put_large(1, b"z" * (3 * SLICE_OCTETS))
