@@ -27,11 +27,13 @@ POOL = (
     "tests/unit/queue",
     "tests/unit/runtime",
     "tests/contract/queue",
+    "tests/contract/runtime/test_disk.py",
     "tests/contract/runtime/test_durable.py",
     "tests/contract/runtime/test_producer.py",
     "tests/contract/runtime/test_worker.py",
     "tests/contract/local/test_publish.py",
     "tests/contract/local/test_publish_order.py",
+    "tests/contract/local/test_publish_troubles.py",
 )
 # These ask for a machine, or start processes in which no footprint is seen, and would take all the time there is.
 _TOO_LONG = (
