@@ -6,6 +6,7 @@ else that should be a frame and is none.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -159,7 +160,8 @@ class _Segments:
                 return None
             try:
                 offset = footer.offset_of(os.pread(fd, footer.END_OCTETS, size - footer.END_OCTETS))
-            except OSError:
+            except OSError as error:
+                _damage_or_raise(error)
                 return None
         found = self.frame_at(segment, offset) if offset < size else None
         return found if found and found.end == size and found.records[0].kind == records.FOOTER else None
@@ -170,8 +172,9 @@ class _Segments:
             try:
                 octets = frame.octets_of(os.pread(fd, frame.HEADER_OCTETS, offset))
                 data = os.pread(fd, octets, offset) if octets else b""
-            except OSError:
-                return None
+            except OSError as error:
+                _damage_or_raise(error)
+                return frame.decode(self.read(segment), self.place(segment, offset))
         return frame.decode(memoryview(data), self.place(segment, offset), base=offset)
 
     def place(self, segment: SegmentName, offset: int) -> frame.Place:
@@ -192,28 +195,47 @@ class _Segments:
             os.close(fd)
 
     def _read(self, segment: SegmentName, fd: int, octets: int) -> bytes:
+        """Octets from the beginning; those that the disk refuses count as zeros. OSError when it refuses all of them:
+        then it is the disk that is away, and what it holds is not to be judged."""
         try:
             data = os.pread(fd, octets, 0)
             if len(data) == octets:
                 return data
         except OSError as error:
+            _damage_or_raise(error)
             self._events.alert(f"segment {segment} of {self._path} does not read: {error.strerror}")
-        return b"".join(_piece(fd, at, min(_PIECE_OCTETS, octets - at)) for at in range(0, octets, _PIECE_OCTETS))
+        places = range(0, octets, _PIECE_OCTETS)
+        pieces = [_piece(fd, at, min(_PIECE_OCTETS, octets - at)) for at in places]
+        if not any(pieces):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), f"{self._path}/{segment}")
+        sizes = (min(_PIECE_OCTETS, octets - at) for at in places)
+        return b"".join(piece.ljust(size, b"\0") for piece, size in zip(pieces, sizes, strict=True))
 
 
 def _piece(fd: int, offset: int, octets: int) -> bytes:
+    """b"" when the disk refuses it."""
     try:
-        return os.pread(fd, octets, offset).ljust(octets, b"\0")
-    except OSError:
-        return bytes(octets)
+        return os.pread(fd, octets, offset)
+    except OSError as error:
+        _damage_or_raise(error)
+        return b""
+
+
+def _damage_or_raise(error: OSError) -> None:
+    """Only EIO says that what stands there is damaged; every other error may pass, and says nothing of the log."""
+    if error.errno != errno.EIO:
+        raise error
 
 
 def _written_octets(fd: int) -> int:
     """Where the last octet that was ever written may stand: what is only preallocated behind it is not read."""
     end = 0
-    with contextlib.suppress(OSError):  # ENXIO: no data behind this
+    try:
         while True:
             end = os.lseek(fd, os.lseek(fd, end, os.SEEK_DATA), os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # no data behind this
+            raise
     return end
 
 

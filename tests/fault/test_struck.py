@@ -122,7 +122,7 @@ async def test_a_child_that_publishes_is_struck(state: Path, program: Callable[[
             async with traffic.flowing():
                 for injection in CHILD_STRIKES:
                     await traffic.accepted(4)
-                    child = child_of(child_of(stack.pid("local-0")))
+                    child = strace.child_of(strace.child_of(stack.pid("local-0")))
                     with struck(child, injection, program("strace"), state) as report:
                         await asyncio.to_thread(wait_struck, report)
             await asyncio.to_thread(stack.wait_idle, 90.0)
@@ -152,11 +152,3 @@ async def next_life(stack: Stack, former: int) -> int:
             return pid
         await asyncio.sleep(0)
     raise AssertionError("it was not started again")
-
-
-def child_of(pid: int) -> int:
-    """The one process that a process has started; waits for one."""
-    for _ in patience(60.0):
-        if children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            return int(children[0])
-    raise AssertionError(f"{pid} has no children")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.stack import patience
+
 _ATTACHED_S = 30.0
 
 
@@ -87,3 +89,11 @@ def calls(seen: str, about: str) -> list[Call]:
             if about in line:
                 found.append(Call(match[1], counts[match[1]], bool(_CHANGES.match(line))))
     return found
+
+
+def child_of(pid: int) -> int:
+    """The one process that a process has started; waits for one."""
+    for _ in patience(_ATTACHED_S):
+        if children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            return int(children[0])
+    raise AssertionError(f"{pid} has no children")
