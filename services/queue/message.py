@@ -126,7 +126,7 @@ def settle(message: Message, said: records.Settled, position: Position) -> None:
 def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
     """The record that says all of it; its reports are those that are in memory."""
     settled = tuple(
-        _settled_of(message.id, index, recipient, recipient.report)
+        settled_of(message.id, index, recipient, recipient.report)
         for index, recipient in enumerate(message.recipients)
         if recipient.attempts
     )
@@ -153,7 +153,8 @@ def _accepted_of(message: Message, name: MessageId, body: bytes) -> records.Acce
     )
 
 
-def _settled_of(name: MessageId, index: int, recipient: Recipient, report: str) -> records.Settled:
+def settled_of(name: MessageId, index: int, recipient: Recipient, report: str) -> records.Settled:
+    """The record that says all that is known of a recipient."""
     return records.Settled(
         id=name,
         recipient=index,
@@ -176,7 +177,7 @@ _NO_ID = MessageId("")
 def pack(message: Message) -> bytes:
     """The octets of a message at rest; its id is the key under which they are kept."""
     tried = [(index, recipient) for index, recipient in enumerate(message.recipients) if recipient.attempts]
-    settled = tuple(_settled_of(_NO_ID, index, recipient, "") for index, recipient in tried)
+    settled = tuple(settled_of(_NO_ID, index, recipient, "") for index, recipient in tried)
     said = records.Snapshot(_accepted_of(message, _NO_ID, b""), settled, message.held)
     places = b"".join(_pack_place(recipient.told) for _, recipient in tried)
     return _pack_place(message.position) + places + records.encode(said).fields

@@ -7,16 +7,15 @@ from a worker that is away, and says so: window W7.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from mail.outcome import Kind
 from runtime.serve import Process
 from services.queue import records
 from services.queue.commit import tell
 from services.queue.dispatch import Dispatch
 from services.queue.ledger import Ledger
-from services.queue.message import Message, State
+from services.queue.message import Message, State, settled_of
 from services.queue.names import NOWHERE, Position
 from services.queue.reason import date
 
@@ -208,15 +207,8 @@ def _take_place(ledger: Ledger, message: Message, said: records.Said, position: 
 def _made_due(ledger: Ledger, message: Message, index: int, now_ms: int) -> records.Settled:
     """What is known of a recipient, with another time for its next attempt."""
     recipient = message.recipients[index]
-    return records.Settled(
-        id=message.id,
-        recipient=index,
-        kind=Kind.DEFERRED,
-        attempts=recipient.attempts,
-        next_attempt_ms=now_ms,
-        report=ledger.report(message, index),
-        done=recipient.done,
-    )
+    known = settled_of(message.id, index, recipient, ledger.report(message, index))
+    return replace(known, next_attempt_ms=now_ms)
 
 
 def _told(result: Result, text: str) -> "asyncio.Future[Answer]":

@@ -241,4 +241,3 @@ class Store:
     def _changed(self) -> None:
         for call in self.on_change:
             call()
-
