@@ -5,6 +5,7 @@ of the others. A broken promise refuses to start; SPOOL_UNSAFE_FS makes a warnin
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -14,8 +15,9 @@ from runtime.events import Events
 from runtime.serve import Process
 from services.queue.config import QueueConfig
 from services.queue.filesystem import judge as judge_mount
-from services.queue.neighbours import Neighbours, Surroundings
-from services.queue.probe import judge, probe
+from services.queue.log import NO_SPACE
+from services.queue.neighbours import DIRECTORY, Neighbours, Surroundings
+from services.queue.probe import Result, judge, probe
 from services.queue.spool import Format, Spool
 
 
@@ -38,7 +40,7 @@ def check_filesystem(config: QueueConfig, events: Events) -> None:
 async def try_volume(config: QueueConfig, spool: str, process: Process) -> None:
     """Tries every promise on the volume, and that we see at once what other machines do; from now on they see us."""
     try:
-        results = await asyncio.to_thread(probe, spool, process.instance, Disk())
+        results = await asyncio.to_thread(_trials, os.path.join(spool, DIRECTORY), process.instance)
     except OSError as error:
         raise ConfigError([f"{spool}: {error}: SPOOL_DIR must be a directory that can be written"]) from error
     _conclude(config, process.events, *judge(results))
@@ -55,6 +57,19 @@ async def try_volume(config: QueueConfig, spool: str, process: Process) -> None:
     )
     await neighbours.start_up()
     process.keep(neighbours.keep())
+
+
+def _trials(directory: str, name: str) -> list[Result]:
+    """The trials, in a corner of the spool where nobody takes them for strangers' files."""
+    disk = Disk()
+    try:
+        with contextlib.suppress(FileExistsError):
+            disk.make_directory(directory)
+        return probe(directory, name, disk)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        return []
 
 
 def _conclude(config: QueueConfig, events: Events, mistakes: list[str], warnings: list[str]) -> None:
