@@ -340,11 +340,17 @@ class Network:
             if self.reach(client, server):
                 self.scheduler.at(self.delay_us(), client, lambda: tell(said))
 
+        tasks: list[asyncio.Task[None]] = []
+
         def serve() -> None:
             if not server.serving or method not in server.servicers.methods:
                 self.scheduler.at(self.delay_us(), client, lambda: tell(broken("not serving")))
             elif self.reach(client, server):
-                server.loop.create_task(handle())
+                tasks.append(server.loop.create_task(handle()))
+
+        def give_up() -> None:
+            for task in tasks:
+                task.cancel()
 
         self.scheduler.at(self.delay_us(), server, serve)
         self._asked.append((server, client, tell))
@@ -352,6 +358,7 @@ class Network:
             return await answer
         finally:
             self._asked = [one for one in self._asked if one[2] is not tell]
+            self.scheduler.at(self.delay_us(), server, give_up)  # what is over, or past its deadline, is cancelled
 
     # -- what may happen ----------------------------------------------------------------------------------------------
 
