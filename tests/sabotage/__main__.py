@@ -6,6 +6,7 @@ was noticed but those in survivors.txt, 1 otherwise.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="also those that seldom lose mail by themselves")
     parser.add_argument("--parallel", type=int, default=2)
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the copies and what runs in them go with us
     clock = SystemClock()
     began = clock.monotonic()
     by_hand, mistakes = rules.sabotages()

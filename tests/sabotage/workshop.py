@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from runtime.clock import SystemClock
-from tests.sabotage.census import ROOT, Sabotage
+from tests.sabotage.census import ROOT, Kind, Sabotage
 from tests.sabotage.oven import OPTIONS
 
 # What a copy has: everything that tests read. Not `var`, not what was built.
@@ -50,7 +51,7 @@ _FIRST_RUN_S = 600.0
 # A sabotage that makes tests hang is noticed too: by this, beside five times what they took.
 _PATIENCE_S = 20.0
 # So many seconds of tests are asked about one sabotage; about a listed survivor only the quickest, each time again.
-_ASKED_S = 60.0
+_ASKED_S = 25.0
 _ASKED_OF_LISTED_S = 3.0
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
@@ -76,31 +77,44 @@ class Footprints:
     tests: dict[str, tuple[float, frozenset[tuple[str, int]]]] = field(default_factory=dict)
 
     def of(self, sabotage: Sabotage, is_listed: bool) -> list[str]:
-        """The tests that run the sabotaged lines, the quickest first, as many as there is time for.
+        """The tests that run the sabotaged lines, as many as there is time for: first those that are quick and run
+        little else, for they are about just this.
 
-        What runs when a module is imported has no footprint: there everybody is asked who runs anything of the file.
+        A limit may also be named by a test. What runs when a module is imported has no footprint: there everybody is
+        asked who runs anything of the file.
         """
         elsewhere = _ELSEWHERE.get(sabotage.path, ("?",))
         found = [
-            (seconds, test)
-            for test, (seconds, lines) in self.tests.items()
-            if sabotage.lines & lines or test.startswith(elsewhere)
+            test for test, (_, lines) in self.tests.items() if sabotage.lines & lines or test.startswith(elsewhere)
         ]
+        if sabotage.kind is Kind.LIMIT:
+            limit = sabotage.what.split()[0]
+            found += [test for test in self.tests if test not in found and limit in _text_of(test)]
         if not found and sabotage.scope == "-":
-            found = [
-                (seconds, test)
-                for test, (seconds, lines) in self.tests.items()
-                if any(path == sabotage.path for path, _ in lines)
-            ]
+            found = [test for test, (_, lines) in self.tests.items() if any(path == sabotage.path for path, _ in lines)]
         asked, left = [], _ASKED_OF_LISTED_S if is_listed else _ASKED_S
-        for seconds, test in sorted(found):
-            left -= seconds
+        for test in sorted(found, key=self._effort):
+            left -= self.tests[test][0]
             if left > 0:
                 asked.append(test)
         return asked
 
+    def _effort(self, test: str) -> float:
+        seconds, lines = self.tests[test]
+        return seconds * (1 + len(lines))
+
     def seconds(self, tests: list[str]) -> float:
         return sum(self.tests[test][0] for test in tests)
+
+
+@cache
+def _text_of_file(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _text_of(test: str) -> str:
+    """The file in which a test stands."""
+    return _text_of_file(test.partition("::")[0])
 
 
 class Workshop:

@@ -152,7 +152,12 @@ async def test_an_adopted_log_goes_once_nothing_of_it_is_kept_or_remembered(spoo
         index._remove(waits)
         await looked(second)
         assert log in second.store.ledgers, "somebody may ask about an id"
+        commits = second.store.ledgers[log].commits
+        commits._writing += 1
         second.clock.forward(ID_MEMORY_S + 60)
+        await looked(second)
+        assert log in second.store.ledgers, "it is being written"
+        commits._writing -= 1
         await until(lambda: log not in second.store.ledgers)
         assert not [name for name in os.listdir(path) if name.startswith(log)]
         assert await second.accept(second.an_id(3)) is None
