@@ -1,5 +1,6 @@
 """What an operator sees of a real queue: through bin/seapost and over gRPC, and qmail's own tools."""
 
+import fcntl
 import json
 import os
 import pty
@@ -181,6 +182,22 @@ async def test_a_replica_that_does_not_answer_is_named_and_the_other_is_shown(ho
             assert f"the queue at {dead} does not answer" in done.stderr
         done = await house.run("queue", "remove", UNKNOWN_ID, **both)
         assert (done.returncode, "it may be there" in done.stderr) == (75, True)
+
+
+async def test_an_empty_queue_is_not_idle_while_nobody_answers_for_a_log(house: QueueHouse) -> None:
+    """Its owner lives and is not asked, or it is dead and its log was not taken yet: what is in it nobody says."""
+    assert await house.seapost("wait-idle") == ""
+    log = house.state / "spool" / "logs" / "deadbeef.0000000099.queue-9"
+    log.mkdir()
+    with (log / "owner.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for words, status in (("list",), 75), (("stats",), 75), (("wait-idle", "--timeout", "0.1"), 1):
+            said = await house.seapost(*words, status=status)
+            assert "nobody answers for log deadbeef now" in said
+        done = await house.run(program="qmail-qstat")
+        assert (done.returncode, done.stdout.splitlines()[0]) == (111, "messages in queue: 0")
+    log.joinpath("owner.lock").unlink()
+    log.rmdir()
 
 
 # -- why it waits -----------------------------------------------------------------------------------------------------
