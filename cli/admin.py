@@ -22,8 +22,10 @@ from runtime.rpc import Identity, channel
 
 # A replica that is busy answers within this.
 _ANSWER_S = 10.0
-# For the next messages of a listing, however many do not match before them.
-_LIST_S = 120.0
+# A listing that finds nothing for a while gives a sign of life each second (services/queue/survey.py).
+_SILENCE_S = 20.0
+# For what looks at every message, or waits for the disk, before it answers.
+_WORK_S = 120.0
 # So many ids go with one order: a moment of the queue's time, in which it does nothing else.
 CHANGED_MAX = 250
 
@@ -111,7 +113,7 @@ class Replica:
 
     async def counted(self, selection: Selection) -> Stats:
         """The same with the counts of the messages that match, every one of which is looked at."""
-        return await self._stats(admin_pb2.StatsRequest(selection=_selection(selection), counted=True), _LIST_S)
+        return await self._stats(admin_pb2.StatsRequest(selection=_selection(selection), counted=True), _WORK_S)
 
     async def messages(self, selection: Selection, whole: bool = False) -> AsyncGenerator[Queued, None]:
         """The messages it holds that match, in the order of their ids; Unanswered when it falls silent."""
@@ -119,19 +121,19 @@ class Replica:
         call = self._stub.List(request)
         replies = aiter(call)
         try:
-            while (reply := await asyncio.wait_for(anext(replies, None), _LIST_S)) is not None:
+            while (reply := await asyncio.wait_for(anext(replies, None), _SILENCE_S)) is not None:
                 for queued in reply.messages:
                     yield _message(queued, whole)
         except grpc.aio.AioRpcError as error:
             raise self._unanswered(_why(error)) from error
         except TimeoutError as error:
-            raise self._unanswered(f"nothing for {_LIST_S:g} s") from error
+            raise self._unanswered(f"nothing for {_SILENCE_S:g} s") from error
         finally:
             call.cancel()
 
     async def body(self, message: str) -> AsyncIterator[bytes]:
         """The whole message, in pieces; nothing when it is not kept there. Refusal when it is damaged."""
-        call = self._stub.Body(admin_pb2.BodyRequest(id=message), timeout=_LIST_S)
+        call = self._stub.Body(admin_pb2.BodyRequest(id=message), timeout=_WORK_S)
         try:
             async for reply in call:
                 yield reply.data
@@ -148,7 +150,7 @@ class Replica:
             action=_ACTIONS[order.action], ids=ids, selection=_selection(order.still), by=order.by, force=order.force
         )
         try:
-            reply = await self._stub.Change(request, timeout=_LIST_S)
+            reply = await self._stub.Change(request, timeout=_WORK_S)
         except grpc.aio.AioRpcError as error:
             raise self._unanswered(_why(error)) from error
         return [Changed(one.id, _RESULTS.get(one.result, "unknown"), one.text) for one in reply.changes]

@@ -56,8 +56,9 @@ async def gaps(them: list[Replica]) -> list[Unanswered]:
     missing: list[Unanswered] = []
     for _ in range(_LOOKS):
         answers = await asyncio.gather(*(replica.stats() for replica in them), return_exceptions=True)
-        missing = unserved([answer for answer in answers if isinstance(answer, Stats)])
-        if not missing:
+        known = [answer for answer in answers if isinstance(answer, Stats)]
+        missing = unserved(known)
+        if not missing or len(known) < len(them):  # who is silent is silent, and is named for itself
             break
         await asyncio.sleep(_LOOK_S)
     return missing
