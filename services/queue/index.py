@@ -13,8 +13,9 @@ from enum import Enum
 from mail import ids
 from mail.ids import MessageId
 from services.queue import records
-from services.queue.message import Message, message_of, pack, segment_of, settle, unpack
+from services.queue.message import Message, message_of, settle
 from services.queue.names import NOWHERE, Position, SegmentName
+from services.queue.rest import pack, segment_of, unpack
 from services.queue.shelf import Shelf
 
 # Enqueue refuses ids older than ID_OLDEST_S and further ahead than ID_AHEAD_S; every id is remembered for longer than

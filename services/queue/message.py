@@ -1,10 +1,5 @@
-"""A message that is not finished, in memory; and the same at rest, as octets.
+"""A message that is not finished, in memory, and what changes it; at rest it is octets (rest.py)."""
 
-At rest it is the fields of its own snapshot (records.py) behind its place in the log: a third of the size, and no
-second format. The reports of its recipients are not among them, but where in the log they stand.
-"""
-
-import struct
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -13,8 +8,7 @@ from mail.ids import MessageId
 from mail.outcome import Kind
 from mail.routing import Route
 from services.queue import records
-from services.queue.frame import Span
-from services.queue.names import NOWHERE, Position, SegmentName
+from services.queue.names import NOWHERE, Position
 
 
 class State(Enum):
@@ -166,52 +160,3 @@ def settled_of(name: MessageId, index: int, recipient: Recipient, report: str) -
         relayed=recipient.relayed,
         warned=(index,) if recipient.warned else (),
     )
-
-
-# -- at rest ----------------------------------------------------------------------------------------------------------
-
-_PLACE = struct.Struct(">QIIII")  # token and number of the segment, offset and length of the fields, length of the body
-_NO_ID = MessageId("")
-
-
-def pack(message: Message) -> bytes:
-    """The octets of a message at rest; its id is the key under which they are kept."""
-    tried = [(index, recipient) for index, recipient in enumerate(message.recipients) if recipient.attempts]
-    settled = tuple(settled_of(_NO_ID, index, recipient, "") for index, recipient in tried)
-    said = records.Snapshot(_accepted_of(message, _NO_ID, b""), settled, message.held)
-    places = b"".join(_pack_place(recipient.told) for _, recipient in tried)
-    return _pack_place(message.position) + places + records.encode(said).fields
-
-
-def unpack(message: MessageId, octets: bytes) -> Message:
-    """The message that was packed."""
-    position = _unpack_place(octets, 0)
-    # Places of reports stand before the snapshot, which alone says how many there are: a place begins with a token,
-    # whose first octet is 0, and a snapshot with the tag of its first field, which is not.
-    start = _PLACE.size
-    told: list[Position] = []
-    while octets[start] == 0:
-        told.append(_unpack_place(octets, start))
-        start += _PLACE.size
-    said = records.decode_snapshot(octets[start:])
-    found = message_of(said.message, position)
-    found.id = message
-    for settled, place in zip(said.settled, told, strict=True):
-        settle(found, settled, place)
-    found.held = said.held
-    return found
-
-
-def segment_of(octets: bytes) -> SegmentName:
-    """Where a packed message stands, without unpacking it."""
-    return SegmentName(*_PLACE.unpack_from(octets)[:2])
-
-
-def _pack_place(position: Position) -> bytes:
-    segment, fields = position.segment, position.fields
-    return _PLACE.pack(segment.token, segment.number, fields.offset, fields.octets, position.body_octets)
-
-
-def _unpack_place(octets: bytes, start: int) -> Position:
-    token, number, offset, length, body = _PLACE.unpack_from(octets, start)
-    return Position(SegmentName(token, number), Span(offset, length), body)

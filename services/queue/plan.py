@@ -23,6 +23,9 @@ BACK_OFF_MAX_S = 3_600
 
 _NAME_BITS = 32
 
+# What comes due together is put into line in such portions, so that a million do not stop everything else for seconds.
+_WOKEN_AT_ONCE = 2_000
+
 
 @dataclass(slots=True)
 class Trouble:
@@ -69,6 +72,7 @@ class _Lane:
     """
 
     waiting: list[int] = field(default_factory=list)
+    called: list[int] = field(default_factory=list)  # what waited when everything was to be tried now
     names: _Names = field(default_factory=_Names)
     due: dict[str, deque[Ticket]] = field(default_factory=dict)
     turns: deque[str] = field(default_factory=deque)
@@ -114,8 +118,13 @@ class Plan:
     def take(self, channel: Channel, count: int, now_ms: int) -> list[tuple[str, Ticket]]:
         """At most `count` errands to start now, with their destinations; each counts as running until `done`."""
         lane = self._lanes[channel]
-        while lane.waiting and _due_ms(lane.waiting[0]) <= now_ms:
-            self._wake(channel, heapq.heappop(lane.waiting))
+        for _ in range(_WOKEN_AT_ONCE):
+            if lane.called:
+                self._wake(channel, heapq.heappop(lane.called))
+            elif lane.waiting and _due_ms(lane.waiting[0]) <= now_ms:
+                self._wake(channel, heapq.heappop(lane.waiting))
+            else:
+                break
         while lane.reopening and lane.reopening[0][0] <= now_ms:
             self._reopen(channel, *heapq.heappop(lane.reopening))
         taken: list[tuple[str, Ticket]] = []
@@ -177,6 +186,8 @@ class Plan:
 
     def next_due_ms(self) -> int | None:
         """When there is something to look at again; None when nothing waits for a time."""
+        if any(lane.called for lane in self._lanes.values()):
+            return 0
         times = [_due_ms(lane.waiting[0]) for lane in self._lanes.values() if lane.waiting]
         times += [lane.reopening[0][0] for lane in self._lanes.values() if lane.reopening]
         return min(times, default=None)
@@ -184,9 +195,8 @@ class Plan:
     def make_all_due(self) -> None:
         """SIGALRM: everything is tried now, whatever could not be reached before."""
         for channel, lane in self._lanes.items():
-            waiting, lane.waiting = sorted(lane.waiting), []
-            for number in waiting:
-                self._wake(channel, number)
+            lane.called, lane.waiting = lane.called + lane.waiting if lane.called else lane.waiting, []
+            heapq.heapify(lane.called)
             troubled, lane.trouble = lane.trouble, {}
             lane.reopening.clear()
             for destination in troubled:

@@ -125,7 +125,7 @@ Said = Accepted | Settled | Refused | Finished | Seal | Snapshot | Remembered | 
 
 _ACCEPTED, _SETTLED, _REFUSED, _FINISHED, SEAL, _SNAPSHOT, _REMEMBERED, RELEASED, FOOTER, _HOLD, _REMOVED = range(1, 12)
 _LETTERS = {Channel.LOCAL: "L", Channel.REMOTE: "R"}
-_CHANNELS = {letter: channel for channel, letter in _LETTERS.items()}
+CHANNELS = {letter: channel for channel, letter in _LETTERS.items()}
 
 
 class UnknownRecord(Exception):
@@ -156,7 +156,7 @@ def encode(said: Said) -> Record:
         case Footer():
             return Record(FOOTER, b"", said.entries)
         case Hold():
-            return Record(_HOLD, _hold(said).SerializeToString())
+            return Record(_HOLD, fields_of_hold(said).SerializeToString())
         case Removed():
             removed = spool_pb2.Removed(id=said.id, by=said.by, removed_ms=said.removed_ms)
             return Record(_REMOVED, removed.SerializeToString())
@@ -195,7 +195,7 @@ def _decode(record: Record) -> Said:
         case 9:
             return Footer(record.body)
         case 10:
-            return _read_hold(spool_pb2.Hold.FromString(record.fields))
+            return hold_of(spool_pb2.Hold.FromString(record.fields))
         case 11:
             removed = spool_pb2.Removed.FromString(record.fields)
             return Removed(MessageId(removed.id), removed.by, removed.removed_ms)
@@ -209,7 +209,7 @@ def decode_snapshot(fields: bytes, body: bytes = b"") -> Snapshot:
     return Snapshot(
         _read_accepted(snapshot.message, body),
         tuple(map(_read_settled, snapshot.settled)),
-        _read_hold(snapshot.held) if snapshot.HasField("held") else None,
+        hold_of(snapshot.held) if snapshot.HasField("held") else None,
     )
 
 
@@ -219,7 +219,7 @@ def _accepted(said: Accepted) -> spool_pb2.Accepted:
         arrived_ms=said.arrived_ms,
         sender=said.sender,
         recipients=said.recipients,
-        routed=map(_routed, said.recipients, said.routes),
+        routed=map(routed, said.recipients, said.routes),
         uid=said.uid,
         envid=said.envid,
         parent=said.parent,
@@ -239,8 +239,8 @@ def _read_accepted(fields: spool_pb2.Accepted, body: bytes) -> Accepted:
         sender=fields.sender,
         recipients=tuple(fields.recipients),
         routes=tuple(
-            Route(_CHANNELS[routed[0]], routed[1:] or address)
-            for routed, address in zip(fields.routed, fields.recipients, strict=True)
+            Route(CHANNELS[channel[0]], channel[1:] or address)
+            for channel, address in zip(fields.routed, fields.recipients, strict=True)
         ),
         size=fields.size,
         uid=fields.uid,
@@ -254,7 +254,7 @@ def _read_accepted(fields: spool_pb2.Accepted, body: bytes) -> Accepted:
     )
 
 
-def _routed(address: str, route: Route) -> str:
+def routed(address: str, route: Route) -> str:
     """The channel's letter, and the address when it was rewritten."""
     return _LETTERS[route.channel] + (route.address if route.address != address else "")
 
@@ -288,13 +288,13 @@ def _read_settled(fields: spool_pb2.Settled) -> Settled:
 
 
 def _snapshot(said: Snapshot) -> spool_pb2.Snapshot:
-    held = _hold(said.held) if said.held else None
+    held = fields_of_hold(said.held) if said.held else None
     return spool_pb2.Snapshot(message=_accepted(said.message), settled=map(_settled, said.settled), held=held)
 
 
-def _hold(said: Hold) -> spool_pb2.Hold:
+def fields_of_hold(said: Hold) -> spool_pb2.Hold:
     return spool_pb2.Hold(id=said.id, held=said.held, by=said.by, since_ms=said.since_ms)
 
 
-def _read_hold(fields: spool_pb2.Hold) -> Hold:
+def hold_of(fields: spool_pb2.Hold) -> Hold:
     return Hold(MessageId(fields.id), fields.held, fields.by, fields.since_ms)

@@ -25,6 +25,7 @@ RIMS = {
     "services/smtpd/accounts.py",
     "services/queue/parcels.py",
     "services/queue/records.py",
+    "services/queue/rest.py",
 }
 RIM_NAMES = {"server.py", "intake.py", "links.py"}
 

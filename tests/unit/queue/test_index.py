@@ -3,8 +3,9 @@
 from mail.ids import MessageId
 from services.queue import records
 from services.queue.index import AWAKE_MAX, Index, Standing
-from services.queue.message import pack, snapshot_of, unpack
+from services.queue.message import snapshot_of
 from services.queue.names import NOWHERE
+from services.queue.rest import pack, unpack
 from tests.harness.yard import accepted, an_id
 
 COUNT = 2 * AWAKE_MAX

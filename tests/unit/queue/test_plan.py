@@ -232,3 +232,30 @@ def test_alarm_tries_what_could_not_be_reached() -> None:
     assert taken(plan, 5) == []
     plan.make_all_due()
     assert taken(plan, 5) == [1]
+
+
+def test_a_million_that_come_due_together_do_not_stop_everything_else() -> None:
+    """They are put into line in portions; what is not in line yet is not forgotten, and is looked at again at once."""
+    plan = Plan({Channel.REMOTE: 0})
+    for number in range(5_000):
+        plan.put(an_errand(f"d{number}", number, due_ms=NOW + 10), NOW)
+    first = taken(plan, 10_000, NOW + 10)
+    assert 0 < len(first) < 5_000
+    assert plan.next_due_ms() == NOW + 10
+    seen = first
+    while found := taken(plan, 10_000, NOW + 10):
+        seen += found
+    assert sorted(seen) == list(range(5_000))
+
+
+def test_alarm_is_heard_in_portions_too() -> None:
+    plan = Plan({Channel.REMOTE: 0})
+    for number in range(5_000):
+        plan.put(an_errand(f"d{number}", number, due_ms=NOW + 1_000_000), NOW)
+    plan.make_all_due()
+    assert plan.next_due_ms() == 0
+    assert len(plan) == 5_000
+    seen: list[int] = []
+    while found := taken(plan, 10_000):
+        seen += found
+    assert sorted(seen) == list(range(5_000))
