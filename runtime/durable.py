@@ -5,6 +5,7 @@ over); Maildirs are worked by `dir_fd`, so that nothing a user does to a path ab
 ever retried: after a failed sync the page cache may hold data that looks durable and is not.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -120,13 +121,18 @@ class Disk:
         self.sync_directory(os.path.dirname(path) or ".")
 
     def replace_file(self, path: str, content: bytes, mode: int = 0o600) -> None:
-        """A small file whose old or new content is there at any instant, durable on return."""
+        """A file whose old or new content is there at any instant, durable on return. When it fails nothing is left."""
         draft = f"{path}.{os.getpid()}.draft"
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
-            self.write_all(fd, [content])
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(draft, path)
+            try:
+                self.write_all(fd, [content])
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(draft, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
         self.sync_directory(os.path.dirname(path) or ".")

@@ -9,13 +9,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import zlib
 
 from runtime.durable import Disk
 from runtime.faults import Point, point
 from services.queue import footer, frame, records
 from services.queue.footer import Footer
-from services.queue.names import LogName, Position, SegmentName
+from services.queue.names import LogName, Position, SegmentName, is_large_name
 
 # Large enough that beginning one is rare, small enough that the scan reads it at once and disk comes back in portions.
 SEGMENT_OCTETS = 64 * 1024 * 1024
@@ -179,7 +180,8 @@ class Log:
         """The spare under its name as a segment; None when there is none that is large enough."""
         spare = os.path.join(self.path, SPARE)
         try:
-            if os.stat(spare).st_size < max(octets, self.segment_octets):
+            found = os.lstat(spare)
+            if not stat.S_ISREG(found.st_mode) or found.st_size < max(octets, self.segment_octets):
                 return None
             self._disk.rename(spare, path)
         except FileNotFoundError:
@@ -262,9 +264,10 @@ class Log:
 
     def read_large(self, name: str) -> bytes:
         """A body from large/; DamagedBody when it is not the one that its name promises."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place is not waited for
         try:
-            with open(os.path.join(self.path, "large", name), "rb") as file:
-                body = file.read()
+            with open(os.open(os.path.join(self.path, "large", name), flags), "rb") as file:
+                body = file.read() or b""
         except OSError as error:
             raise DamagedBody(f"{self.name.log}/large/{name}: {error.strerror}") from error
         if hashlib.sha256(body).hexdigest() != name.rpartition("-")[2]:
@@ -272,7 +275,10 @@ class Log:
         return body
 
     def large_names(self) -> list[str]:
-        return os.listdir(os.path.join(self.path, "large"))
+        """Every file of ours in large/, also one that was being written when its owner died."""
+        with os.scandir(os.path.join(self.path, "large")) as entries:
+            files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        return list(filter(is_large_name, files))
 
     def close(self) -> None:
         """Closes every descriptor; writes nothing."""

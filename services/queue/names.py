@@ -8,6 +8,7 @@ from services.queue.frame import Span
 
 _LOG_NAME = re.compile(r"([0-9a-f]{8})\.(\d{10})\.([A-Za-z0-9_-]{1,64})\Z")
 _SEGMENT_NAME = re.compile(r"(\d{10})-(\d{6})\.seg\Z")
+_LARGE_NAME = re.compile(r"[0-9a-v]{26}-[0-9a-f]{64}(\.\d+\.draft)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ def parse_log_name(name: str) -> LogName | None:
 def parse_segment_name(name: str) -> SegmentName | None:
     found = _SEGMENT_NAME.match(name)
     return SegmentName(int(found[1]), int(found[2])) if found else None
+
+
+def is_large_name(name: str) -> bool:
+    """Whether this may be a body beside the segments, or one that was being written."""
+    return _LARGE_NAME.match(name) is not None
 
 
 class Position(NamedTuple):

@@ -6,13 +6,14 @@ nobody: what counts is the name of the directory.
 """
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 
 from runtime.config import EXIT_CONFIG
 from runtime.durable import Disk
 from runtime.serve import Process
-from services.queue import records
+from services.queue import records, strangers
 from services.queue.dispatch import Dispatch
 from services.queue.fence import RENEW_S, Fence, Lease
 from services.queue.index import Index
@@ -81,9 +82,8 @@ class Ownership:
     async def start(self, store: Store, dispatch: Dispatch) -> None:
         """Takes our own logs, else a free one, else makes one: but never waits for a long scan before it takes mail."""
         self._spool.sweep(self._process.instance)
-        names, foreign = self._spool.logs()
-        for stranger in foreign:
-            self._process.events.warning(f"foreign name in the spool is ignored: {stranger!r}")
+        strangers.tell(self._spool.path, self._process.events)
+        names, _ = self._spool.logs()
         quick = [name for name in names if self._spool.octets(name) <= _QUICK_OCTETS]
         mine = [name for name in quick if name.owner == self._process.instance]
         for name in (*mine, *quick):
@@ -164,11 +164,11 @@ class Ownership:
         for name in ours:
             path = os.path.join(self._spool.log_path(name), "heartbeat")
             try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(f"{self._process.instance} {self._beat:020}\n".encode())
             except OSError:
-                continue  # renamed by another owner: the next commit's re-check says so
-            with os.fdopen(fd, "wb") as file:
-                file.write(f"{self._process.instance} {self._beat:020}\n".encode())
+                continue  # a full disk; or renamed by another owner: the next commit's re-check says so
 
     # -- others' logs -------------------------------------------------------------------------------------------------
 
@@ -195,8 +195,9 @@ class Ownership:
         """For how long the heartbeat of a log has stood still, as far as we have watched it."""
         now = self._process.clock.monotonic()
         try:
-            with open(os.path.join(self._spool.log_path(name), "heartbeat"), "rb") as file:
-                beat = file.read(200)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place is not waited for
+            with open(os.open(os.path.join(self._spool.log_path(name), "heartbeat"), flags), "rb") as file:
+                beat = file.read(200) or b""
         except OSError:
             beat = b""
         pulse = self._pulses.get(name)
@@ -250,7 +251,8 @@ class Ownership:
     def _hold_lock(self, taken: Taken) -> None:
         """Keeps the lock of a log; one of our own when it came without: a paused owner may hold the old file's."""
         if taken.lock is None:
-            self._disk.replace_file(os.path.join(taken.log.path, LOCK), b"")
+            with contextlib.suppress(IsADirectoryError):  # a stranger in its place: then the heartbeat tells of us
+                self._disk.replace_file(os.path.join(taken.log.path, LOCK), b"")
             taken.lock = try_lock(taken.log.path)
         if taken.lock is not None:
             self._locks[taken.log.name.log] = taken.lock

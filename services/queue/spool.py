@@ -33,6 +33,9 @@ HINT_AHEAD_MAX = 1_000_000
 # The kernel drops the lock on it when its holder dies.
 LOCK = "owner.lock"
 
+# What opening says of something that is not a file.
+_NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
+
 _TOKEN_NAME = re.compile(r"\d{10}\Z")
 _FORMAT = re.compile(r"seapost spool (\d+)\ncluster ([0-9a-f]{32})\nname ([A-Za-z0-9-]+)\n\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9-]+")
@@ -49,7 +52,12 @@ class Format:
 def try_lock(log_path: str) -> int | None:
     """A descriptor that holds the lock of a log until it is closed, or None when a living process holds it."""
     path = os.path.join(log_path, LOCK)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None  # then the heartbeat tells
+        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -61,7 +69,8 @@ def try_lock(log_path: str) -> int | None:
 def _read_format(marker: str) -> str | None:
     """What the file says; None when it is missing, and only then."""
     try:
-        with open(marker, encoding="ascii") as file:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place is not waited for
+        with open(os.open(marker, flags), encoding="ascii") as file:
             return file.read(1_000)
     except FileNotFoundError:
         return None
@@ -116,9 +125,11 @@ class Spool:
     def logs(self) -> tuple[list[LogName], list[str]]:
         """The logs, and the names in logs/ that are none of ours."""
         names, foreign = [], []
-        for entry in sorted(os.listdir(self._logs)):
+        with os.scandir(self._logs) as entries:
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        for entry, is_directory in found:
             name = parse_log_name(entry)
-            if name:
+            if name and is_directory:
                 names.append(name)
             elif not entry.startswith((_GONE, _NEW)):
                 foreign.append(entry)
@@ -155,7 +166,8 @@ class Spool:
         """One file is enough to say what was used; ours is durable."""
         for entry in os.listdir(self._tokens):
             if _TOKEN_NAME.match(entry) and int(entry) < highest:
-                with contextlib.suppress(FileNotFoundError):  # another replica claims too
+                # Another replica claims too; and a stranger may have a token's name.
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                     self._disk.unlink(os.path.join(self._tokens, entry))
 
     def _claimed(self) -> list[int]:
@@ -203,9 +215,12 @@ class Spool:
         """Removes what is left of removed logs, and of those that an earlier life of the owner did not finish."""
         for entry in os.listdir(self._logs):
             name = parse_log_name(entry.partition("-")[2])
-            if name and (entry.startswith(_GONE) or (entry.startswith(_NEW) and name.owner == owner)):
+            path = os.path.join(self._logs, entry)
+            if name is None or os.path.islink(path) or not os.path.isdir(path):
+                continue
+            if entry.startswith(_GONE) or (entry.startswith(_NEW) and name.owner == owner):
                 with contextlib.suppress(FileNotFoundError):  # another replica sweeps too
-                    self._disk.remove_tree(os.path.join(self._logs, entry))
+                    self._disk.remove_tree(path)
 
     def set_aside(self, label: str, octets: bytes) -> str:
         """Copies octets that count for nothing into quarantine/, for somebody to look at; says where to, or why not."""

@@ -4,6 +4,7 @@ Only after the seal is durable and re-checked may the owner act. A crash anywher
 the next taker does the same again. What an earlier owner writes later stands beyond the seal and counts for nothing.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ class Taker:
         name = LogName(old.log, token, self._owner)
         path = self._spool.rename_log(old, name)
         point(Point.TAKEOVER_AFTER_RENAME)  # the log is ours by name; nothing of it was read
+        with contextlib.suppress(FileExistsError):  # it is there, but in what somebody made by hand
+            self._disk.make_directory(os.path.join(path, "large"))
         segments = self._sync(path)
         scan = Scanner(name, path, self._spool, self._events).run(segments, learn)
         point(Point.TAKEOVER_AFTER_SCAN)
@@ -71,7 +74,13 @@ class Taker:
 
     def _sync(self, path: str) -> list[SegmentName]:
         """Every segment of earlier owners, oldest first, synced: what can be read may never have been."""
-        names = sorted(name for entry in os.listdir(path) if (name := parse_segment_name(entry)))
+        with os.scandir(path) as entries:
+            kinds = {
+                name: one.is_file(follow_symlinks=False) for one in entries if (name := parse_segment_name(one.name))
+            }
+        names = sorted(name for name, is_file in kinds.items() if is_file)
+        for name in sorted(kinds.keys() - names):
+            self._events.alert(f"segment {name} of {path} is no file: nothing is read there")
         for name in names:
             fd = os.open(os.path.join(path, str(name)), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

@@ -206,8 +206,8 @@ def test_a_link_in_place_of_a_segment_is_not_taken_over(yard: Yard, tmp_path: Pa
     log = yard.create()
     log.append([accepted(1, BODY)])
     replace_by_link(segment_path(log, log.current), tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"):
-        yard.take()
+    yard.take()
+    assert ids_of(yard.learned) == []
 
 
 def test_a_link_in_place_of_a_lock_is_not_followed(yard: Yard, tmp_path: Path) -> None:
@@ -215,8 +215,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(yard: Yard, tmp_path: Path) -
     lock = Path(log.path, LOCK)
     lock.unlink(missing_ok=True)
     lock.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"):
-        try_lock(log.path)
+    assert try_lock(log.path) is None
     assert not (tmp_path / "elsewhere").exists()
 
 
