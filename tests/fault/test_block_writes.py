@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.config import ConfigError
 from runtime.durable import Disk
 from tests.conftest import missing
 from tests.harness import volume
@@ -89,7 +90,10 @@ class Film:
             if not Path(place.spool).exists():
                 return []  # nothing was promised yet: the folder was made by hand, and nobody synced it
             reckoning = Reckoning(place, told)
-            reckoning.finish(reader=moment % 2 == 0)
+            try:
+                reckoning.finish(reader=moment % 2 == 0)
+            except ConfigError as error:  # a spool that does not look like one
+                return error.mistakes
         return reckoning.broken + reckoning.alerts
 
 
