@@ -37,9 +37,10 @@ assert HEARTBEAT_S * 4 < STILL_S < STILL_WITHOUT_REDIS_S, "a busy owner is not t
 # A replica that starts beside others lets each come back to its own log before it takes what is free.
 _SETTLE_S = 3.0
 
-# A log of this size is scanned in a second or two, and new mail waits for it; a larger one is scanned while new mail
-# goes into another.
+# A log of at most this size is asked for before a new one is made. With small messages its scan may still take long:
+# new mail waits for it only so long, and then goes into a log of its own.
 _QUICK_OCTETS = 128 * 1024 * 1024
+_QUICK_S = 1.0
 
 # A disk that was too full to take a log is asked again after this.
 _FULL_AGAIN_S = 5.0
@@ -86,9 +87,11 @@ class Ownership:
         names, _ = self._spool.logs()
         quick = [name for name in names if self._spool.octets(name) <= _QUICK_OCTETS]
         mine = [name for name in quick if name.owner == self._process.instance]
+        begun = self._process.clock.monotonic()
         for name in (*mine, *quick):
-            if name in mine or not store.ledgers:
-                await self._take_if_free(name, store, dispatch)
+            left_s = begun + _QUICK_S - self._process.clock.monotonic()
+            if left_s > 0 and (name in mine or not store.ledgers):
+                await asyncio.wait({self._process.keep(self._take_if_free(name, store, dispatch))}, timeout=left_s)
         while not store.ledgers and not self._process.stopping.is_set():
             await self._create(store)
 
