@@ -127,3 +127,70 @@ def test_a_log_is_whole_before_it_has_its_name_and_gone_before_it_is_emptied(yar
     disk.done.clear()
     Spool(yard.spool.path, disk).remove_log(log.name)
     assert disk.done[:2] == [("rename", f"gone-{log.name}"), ("sync directory", "logs")]
+
+
+class Thorough(RecordingDisk):
+    """Notes blocks that are asked for and given back as well."""
+
+    def preallocate(self, fd: int, octets: int) -> None:
+        super().preallocate(fd, octets)
+        self.done.append(("blocks", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+
+    def truncate(self, fd: int, octets: int) -> None:
+        super().truncate(fd, octets)
+        self.done.append(("cut", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+
+
+def test_blocks_are_asked_for_before_the_sync_that_keeps_them(yard: Yard) -> None:
+    disk = Thorough()
+    log = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(log)
+    log.close()
+    disk.done.clear()
+    log.append([accepted(1)])
+    segment = str(log.current)
+    assert disk.done[:4] == [
+        ("create", segment),
+        ("blocks", segment),
+        ("sync", segment),
+        ("sync directory", str(log.name)),
+    ]
+
+
+def test_a_spare_is_durable_before_it_has_its_name_and_its_name_before_it_counts(yard: Yard) -> None:
+    disk = Thorough()
+    log = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(log)
+    disk.done.clear()
+    assert log.make_spare()
+    draft = "spare.draft"
+    assert [step for step in disk.done if step[0] != "unlink"] == [
+        ("create", draft),
+        ("blocks", draft),
+        ("sync", draft),
+        ("rename", "spare"),
+        ("sync directory", str(log.name)),
+    ]
+
+
+def test_a_full_segment_is_cut_behind_its_footer_and_that_is_synced_before_the_next_begins(yard: Yard) -> None:
+    yard.segment_octets = 8_192
+    disk = Thorough()
+    log = taker(yard, disk, "queue-0").create("0a1b2c3d", 0).log
+    yard.open_logs.append(log)
+    full = str(log.current)
+    log.append([accepted(1, b"x" * 5_000)])
+    disk.done.clear()
+    log.append([accepted(2, b"x" * 5_000)])
+    assert disk.done[:4] == [("write", full), ("sync", full), ("cut", full), ("sync", full)]
+
+
+def test_who_has_lost_the_log_touches_no_spare_in_a_directory_of_its_name(yard: Yard) -> None:
+    log = yard.create()
+    yard.take()
+    os.mkdir(log.path)
+    draft = Path(log.path, "spare.draft")
+    draft.write_bytes(b"another's")
+    with pytest.raises(LostLog):
+        log.make_spare()
+    assert os.listdir(log.path) == ["spare.draft"]

@@ -185,6 +185,13 @@ async def test_a_repeated_report_changes_nothing(desk: Desk) -> None:
     assert len(desk.yard.index()) == 1
 
 
+async def test_what_is_reported_of_a_settled_recipient_changes_nothing(desk: Desk) -> None:
+    message = await desk.accept(1, to="a@here.example b@here.example")
+    await desk.settle(report(message.id, Kind.DELIVERED))
+    assert await desk.settle(report(message.id, Kind.FAILED, attempt=2)) == Settlement()
+    assert message.recipients[0].state is State.DELIVERED
+
+
 async def test_a_late_deferral_does_not_undo_a_later_attempt(desk: Desk) -> None:
     message = await desk.accept(1)
     await desk.settle(report(message.id, Kind.DEFERRED, "second\n", attempt=2))

@@ -13,6 +13,7 @@ from runtime.durable import Disk
 from runtime.events import Events
 from services.queue import ownership
 from services.queue.index import ID_MEMORY_S
+from services.queue.ledger import Ledger
 from services.queue.ownership import STILL_S, STILL_WITHOUT_REDIS_S
 from services.queue.spool import Spool, try_lock
 from services.queue.takeover import Taker
@@ -134,6 +135,24 @@ async def test_who_overtakes_holds_a_lock_of_his_own(spool: str) -> None:
         await until(lambda: log in second.store.ledgers)
         await first.vanish()
         assert try_lock(second.store.ledgers[log].log.path) is None
+
+
+async def test_who_overtakes_holds_his_lock_before_he_goes_through_what_is_queued(spool: str) -> None:
+    """A million messages take a while, in which the paused one may die, and its lock be free."""
+    async with a_quiet_owner(spool) as first, running(spool, "queue-1") as second:
+        log = first.log
+        locks: list[int | None] = []
+        adopt = second.dispatch.adopt
+
+        async def looked_at(ledger: Ledger, clean: bool) -> None:
+            locks.append(try_lock(ledger.log.path))
+            await adopt(ledger, clean)
+
+        second.dispatch.adopt = looked_at  # type: ignore[method-assign]
+        await settled(second)
+        second.clock.forward(STILL_WITHOUT_REDIS_S + 1)
+        await until(lambda: log in second.store.ledgers and bool(locks))
+        assert locks == [None]
 
 
 async def test_an_adopted_log_goes_once_nothing_of_it_is_kept_or_remembered(spool: str) -> None:

@@ -1,6 +1,7 @@
 """What the disk does when it is asked, call by call, on a real file system."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,30 @@ def test_a_second_name_of_a_link_is_one_of_the_link(disk: Disk, tmp_path: Path) 
     disk.link(str(tmp_path / "link"), str(tmp_path / "second"))
     assert (tmp_path / "second").is_symlink()
     assert (tmp_path / "secret").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("method", ["write_new_file", "replace_file"])
+def test_a_small_file_is_written_then_synced_then_named_then_its_name_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    done: list[str] = []
+
+    class Noting(Disk):
+        def write_all(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
+            done.append("write")
+            return super().write_all(fd, buffers)
+
+    def noting(name: str) -> None:
+        really = getattr(os, name)
+
+        def call(*words: object, **options: object) -> object:
+            done.append(name)
+            return really(*words, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "link", "rename", "unlink"):
+        noting(name)
+    getattr(Noting(), method)(str(tmp_path / "file"), b"content")
+    named = ["link", "unlink"] if method == "write_new_file" else ["rename"]
+    assert done == ["write", "fsync", *named, "fsync"]
