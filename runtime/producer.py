@@ -8,6 +8,7 @@ turns out to be committed.
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -60,14 +61,26 @@ class Submission:
 
 
 @dataclass(eq=False, slots=True)
+class _Offer:
+    """A message on its way to the replica that had its log."""
+
+    log: str
+    answer: "asyncio.Future[queue_pb2.Receipt | None]"
+
+    def end(self, receipt: queue_pb2.Receipt | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(receipt)
+
+
+@dataclass(eq=False, slots=True)
 class _Stream:
     """A live stream to one replica."""
 
     address: Address
     log: str = ""
-    logs: frozenset[str] = frozenset()
+    logs: dict[str, int] = field(default_factory=dict)  # and in which order they were announced to us, by anybody
     waiting: list[tuple[Submission, str]] = field(default_factory=list)
-    in_flight: dict[MessageId, "asyncio.Future[queue_pb2.Receipt | None]"] = field(default_factory=dict)
+    in_flight: dict[MessageId, "_Offer"] = field(default_factory=dict)
     say: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -78,6 +91,7 @@ class Producer:
         self._queues = queues
         self._process = process
         self._streams: list[_Stream] = []
+        self._announcements = 0
         self._changed = asyncio.Event()
         self._turn = 0
 
@@ -107,21 +121,24 @@ class Producer:
 
     async def _offer(self, stream: _Stream, log: str, submission: Submission) -> queue_pb2.Receipt | None:
         """What the replica answers; None when the stream broke before it did, or when it does not know."""
-        future: asyncio.Future[queue_pb2.Receipt | None] = asyncio.get_running_loop().create_future()
-        stream.in_flight[submission.id] = future
+        offer = _Offer(log, asyncio.get_running_loop().create_future())
+        stream.in_flight[submission.id] = offer
         stream.waiting.append((submission, log))
         stream.say.set()
-        receipt = await future
+        receipt = await offer.answer
         return None if receipt and receipt.status == queue_pb2.Receipt.UNKNOWN else receipt
 
     async def _owner(self, log: str, deadline: float) -> _Stream | None:
         """The stream to whoever has the log now. To it, and to nobody else, a message may be offered again."""
         while True:
-            for stream in self._streams:
-                if log in stream.logs:
-                    return stream
-            if not await self._change(deadline):
-                return None
+            owner = self._holder(log)
+            if owner or not await self._change(deadline):
+                return owner
+
+    def _holder(self, log: str) -> _Stream | None:
+        """The replica that was the last to say that it has the log: an earlier one may be stuck."""
+        claiming = [stream for stream in self._streams if log in stream.logs]
+        return max(claiming, key=lambda stream: stream.logs[log], default=None)
 
     async def _change(self, deadline: float) -> bool:
         """Waits until a stream opens or says something new; False at the deadline."""
@@ -143,7 +160,7 @@ class Producer:
         """Every stream that takes mail; waits a moment for one to appear."""
         deadline = self._process.clock.monotonic() + _WAIT_FOR_STREAM_S
         while True:
-            open_streams = [stream for stream in self._streams if stream.log]
+            open_streams = [stream for stream in self._streams if stream.log and self._holder(stream.log) is stream]
             if open_streams or not await self._change(deadline):
                 return open_streams
 
@@ -174,9 +191,8 @@ class Producer:
         finally:
             writer.cancel()
             self._streams.remove(stream)
-            for future in stream.in_flight.values():
-                if not future.done():
-                    future.set_result(None)
+            for offer in stream.in_flight.values():
+                offer.end(None)
 
     async def _speak(
         self, call: "grpc.aio.StreamStreamCall[queue_pb2.EnqueueBatch, queue_pb2.EnqueueReply]", stream: _Stream
@@ -192,12 +208,21 @@ class Producer:
     def _hear(self, stream: _Stream, reply: queue_pb2.EnqueueReply) -> None:
         if reply.accepting_log:
             stream.log = "" if reply.accepting_log == "-" else reply.accepting_log
-            stream.logs = frozenset(reply.logs)
+            self._learn_logs(stream, reply.logs)
             self._changed.set()
         for receipt in reply.receipts:
-            future = stream.in_flight.pop(MessageId(receipt.id), None)
-            if future and not future.done():
-                future.set_result(receipt)
+            offer = stream.in_flight.pop(MessageId(receipt.id), None)
+            if offer:
+                offer.end(receipt)
+
+    def _learn_logs(self, stream: _Stream, logs: Iterable[str]) -> None:
+        """Who has taken a log over gets what its former owner, who may only be asleep, has not answered."""
+        self._announcements += 1
+        stream.logs = {log: stream.logs.get(log, self._announcements) for log in logs}
+        for other in self._streams:
+            for offer in other.in_flight.values():
+                if other is not stream and stream.logs.get(offer.log) == self._announcements:
+                    offer.end(None)
 
     # -- what is unknown ----------------------------------------------------------------------------------------------
 

@@ -22,12 +22,13 @@ from runtime.events import Events
 from runtime.serve import Process
 from services.queue.bounce import BounceRules
 from services.queue.index import Index, Standing
-from services.queue.ledger import Forward, Incoming, Ledger, Reported, Settlement
+from services.queue.ledger import Incoming, Ledger
 from services.queue.log import INLINE_MAX_OCTETS, DamagedBody, LostLog
 from services.queue.message import Message
 from services.queue.names import LogName
 from services.queue.reclaim import reclaim
 from services.queue.rules import Rules
+from services.queue.settlement import Forward, Reported, Settlement
 from services.queue.spool import Spool, try_lock
 from services.queue.store import Store
 from services.queue.takeover import Taker

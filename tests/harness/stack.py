@@ -227,6 +227,13 @@ class Stack:
         finally:
             os.close(fd)
 
+    def replace(self, name: str) -> None:
+        """kill -9; returns when `up` has started it again."""
+        since = self.mark()
+        self.kill(name)
+        ended = self.said.after(rf"^up: {name} was ended", since)
+        self.wait_started(name, ended)
+
     def hangup(self, *names: str) -> None:
         """SIGHUP to `up`, which passes it on; returns when these have read their control files again."""
         assert self.process

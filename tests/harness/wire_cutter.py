@@ -1,4 +1,4 @@
-"""A TCP proxy between two services that loses, holds, delays or cuts what passes, when a test says so.
+"""A TCP proxy between two services that loses, holds or cuts what passes, when a test says so.
 
 Runs in a thread of its own, so that tests may block. What is lost is lost for ever: such a connection is good for
 nothing but to be cut, as on a network that was partitioned.
@@ -41,7 +41,8 @@ class Door(Enum):
 class _Pair:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    holds: bool = False  # requests wait
+    requests_wait: bool = False
+    replies_wait: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -53,7 +54,7 @@ class Cutter:
     requests: Way = Way.PASS
     replies: Way = Way.PASS
     door: Door = Door.OPEN
-    delay_s: float = 0.0
+    holds_replies: bool = False  # to clients that come from now on
     connections: int = 0
     stopped: int = 0  # octets that were held or lost
     _pairs: list[_Pair] = field(default_factory=list)
@@ -86,12 +87,13 @@ class Cutter:
     def hold(self) -> None:
         """What comes from the clients of now waits; later clients are not concerned."""
         for pair in self._pairs:
-            pair.holds = True
+            pair.requests_wait = True
 
     def release(self) -> None:
-        """What was held goes on to the server."""
+        """What was held goes on."""
+        self.holds_replies = False
         for pair in self._pairs:
-            pair.holds = False
+            pair.requests_wait = pair.replies_wait = False
         self._do(self._wake())
 
     def stops(self, octets: int = 1) -> None:
@@ -134,11 +136,11 @@ class Cutter:
         except OSError:
             _reset(writer)
             return
-        pair = _Pair(writer, to_server)
+        pair = _Pair(writer, to_server, replies_wait=self.holds_replies)
         self._pairs.append(pair)
         await asyncio.gather(
-            self._pump(reader, to_server, lambda: self.requests, lambda: pair.holds),
-            self._pump(from_server, writer, lambda: self.replies, lambda: False),
+            self._pump(reader, to_server, lambda: self.requests, lambda: pair.requests_wait),
+            self._pump(from_server, writer, lambda: self.replies, lambda: pair.replies_wait),
         )
 
     async def _pump(
@@ -153,8 +155,6 @@ class Cutter:
         reading = asyncio.create_task(self._read(reader, coming, lambda: holds() or way() is Way.LOSE))
         try:
             while data := await coming.get():
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
                 while holds():
                     await self._tick.wait()
                 if way() is Way.PASS:
