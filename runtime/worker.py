@@ -107,6 +107,7 @@ class _Stream:
     logs: dict[str, int] = field(default_factory=dict)  # and in which order logs were announced to us, by anybody
     cluster: str = ""
     partial: dict[str, tuple[work_pb2.Delivery, list[bytes], int]] = field(default_factory=dict)
+    doubtful: dict[str, tuple[work_pb2.Delivery, bytes]] = field(default_factory=dict)  # see `_is_former`
     outcomes: list[work_pb2.Outcome] = field(default_factory=list)
     slots: int = 0  # how many deliveries may be out on it, when that has to be said
     ended: int = 0
@@ -216,8 +217,9 @@ class Worker:
         self._streams.remove(stream)
         self._share_slots()
         self._lost(stream.logs, stream.heard_at)
-        for key in stream.partial:
+        for key in (*stream.partial, *stream.doubtful):
             self._forget(key)
+        self._reconsider()
 
     async def _speak(
         self, call: "grpc.aio.StreamStreamCall[work_pb2.WorkerMessage, work_pb2.QueueMessage]", stream: _Stream
@@ -275,6 +277,7 @@ class Worker:
         if any(held.delivery.log in new for held in self._held.values()):
             stream.tell_holding = True  # whoever takes a log over learns what goes on in it
         self._report_again(new)
+        self._reconsider()
         stream.say.set()
 
     def _lost(self, logs: Collection[str], since: float) -> None:
@@ -313,6 +316,9 @@ class Worker:
             stream.ended += 1  # it is under way already: the outcome will answer both
             stream.say.set()
             return None
+        if self._is_former(stream, said.log):
+            stream.doubtful[said.key] = (said, body)
+            return None
         delivery = Delivery(
             key=said.key,
             log=said.log,
@@ -328,6 +334,22 @@ class Worker:
         )
         self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream)
         return delivery
+
+    def _is_former(self, stream: _Stream, log: str) -> bool:
+        """Whether another replica has announced the log since this one did: then this one may have slept, and give out
+        what the other has given out before. It begins only if it turns out to be the owner after all.
+        """
+        owner = self._owner(log)
+        return owner is not None and owner is not stream
+
+    def _reconsider(self) -> None:
+        """Begins what came from a replica that is the only one left to announce the log."""
+        for stream in [] if self._draining else list(self._streams):
+            for key, (said, body) in list(stream.doubtful.items()):
+                if not self._is_former(stream, said.log):
+                    del stream.doubtful[key]
+                    if found := self._hold(stream, said, body):
+                        self._take([found])
 
     def _acknowledge(self, ack: work_pb2.Ack) -> None:
         held = self._held.get(ack.key)

@@ -221,6 +221,8 @@ class Dispatch:
             self._plan.put(Errand(ticket, channel, job.destination, now_ms + _DAMAGED_AGAIN_MS), now_ms)
             return False
         self._damaged.discard(job.id)
+        if not self._store.ledgers[log].is_ours():
+            return False
         self._warn_of_suspect(job, message)
         link = self.links.freest(channel)
         flight = self._lift_off(job, message, link)

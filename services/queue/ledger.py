@@ -18,7 +18,7 @@ from runtime.clock import SystemClock
 from services.queue import notices, records
 from services.queue.commit import Commits
 from services.queue.index import Index, Standing
-from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log
+from services.queue.log import INLINE_MAX_OCTETS, NO_SPACE, DamagedBody, Log, LostLog
 from services.queue.message import Message
 from services.queue.names import NOWHERE, Position
 from services.queue.notices import Notices
@@ -155,6 +155,17 @@ class Ledger:
             then(True)
 
     # -- out ----------------------------------------------------------------------------------------------------------
+
+    def is_ours(self) -> bool:
+        """Whether the log still has our name. One that slept may have lost it: then the next commit, made to come now,
+        ends us, and until then nothing is given out that the new owner has given out before.
+        """
+        try:
+            self.log.recheck()
+        except LostLog:
+            self.commits.add([], lambda positions: None)
+            return False
+        return True
 
     def body(self, message: Message) -> bytes:
         """The whole message; DamagedBody when the disk gave other octets than it was given."""

@@ -30,15 +30,6 @@ _LOG, _SPOOL, _STORE = "services/queue/log.py", "services/queue/spool.py", "serv
 _TAKEOVER, _SCAN, _INDEX = "services/queue/takeover.py", "services/queue/scan.py", "services/queue/index.py"
 _RECLAIM, _LEDGER = "services/queue/reclaim.py", "services/queue/ledger.py"
 
-_INODE = (_LOG, "if found != self._identity:", "if found is None:")
-_NO_FLOOR = (
-    (_SPOOL, "max([hint, *self._tokens_seen()])", "max([0, *(name.token for name in self.logs()[0])])"),
-    (
-        _SPOOL,
-        "            except FileExistsError:\n                continue\n            os.close(fd)",
-        "                os.close(fd)\n            except FileExistsError:\n                pass",
-    ),
-)
 _NO_SYNC = (_TAKEOVER, "                self._disk.sync_data(fd)\n", "                pass\n")
 _NO_COPY = (
     _SCAN,
@@ -48,10 +39,19 @@ _NO_COPY = (
 )
 _RENAMED = "        self._disk.rename({0}, path)\n        self._disk.sync_directory(self._logs)\n"
 
+_FORMER = (
+    ("services/queue/dispatch.py", "if not self._store.ledgers[log].is_ours():", "if False:"),
+    ("runtime/worker.py", "if self._is_former(stream, said.log):", "if False:"),
+)
+
 CUTS = (
+    Cut("a former owner gives nothing out", _FORMER),
     Cut("the re-check", ((_LOG, "if found != self._identity:", "if False:"),)),
-    Cut("the inode comparison", (_INODE,), covered_by="the floor of the tokens: no path is ever used twice"),
-    Cut("the inode comparison and the floor of the tokens", (_INODE, *_NO_FLOOR)),
+    Cut(
+        "the inode comparison",
+        ((_LOG, "if found != self._identity:", "if found is None:"),),
+        covered_by="the floor of the tokens: no path is ever used twice",
+    ),
     Cut(
         "UNKNOWN, not refused",
         (
@@ -196,14 +196,16 @@ def apply(cut: Cut, tree: Path) -> None:
         path.write_text(text.replace(old, new))
 
 
-def notice(cut: Cut | None, seconds: float) -> str:
+def notice(cut: Cut, seconds: float) -> str:
     """What the simulation says of a tree without it, within the time; "" when it notices nothing."""
     with tempfile.TemporaryDirectory(prefix="seapost-bite-") as directory:
         tree = Path(directory)
         for name in _COPIED:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        if cut:
+        try:
             apply(cut, tree)
+        except ValueError as error:
+            return str(error)
         words = ["--seconds", str(seconds), "--stop-at", "1"]
         told = subprocess.run(
             [sys.executable, "-m", "tests.sim", *words],

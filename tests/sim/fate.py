@@ -5,6 +5,7 @@ pause inside a commit and then the death of the taker, a frame that was never sy
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from runtime.faults import Point
@@ -42,9 +43,9 @@ WORKER_POINTS = (
 
 _THEMES = (
     *("pause", "pause", "takeover", "takeover", "reclaim", "power", "disk", "streams", "mixed"),
-    *("late", "late", "doubt", "doubt", "amnesia", "stale"),
+    *("late", "late", "doubt", "doubt", "amnesia", "stale", "sleeper"),
 )
-_LONG = ("late",)
+_LONG = ("late", "sleeper")
 _BACKLOG = ("late", "doubt")
 
 
@@ -284,6 +285,15 @@ class Fate:
         calls = self._chance.choice(("write", "fdatasync"))
         return [Trigger(calls, "log", 4 + self._nth(40), "pause, then receipt", act, ".seg")]
 
+    def _sleeper(self) -> list[Trigger]:
+        """Former owners that wake up with work to give out, just when the next ones have waited long enough for it."""
+        found: list[Trigger] = []
+        for _ in range(3):
+            seconds = self._chance.uniform(29.0, 39.9)
+            what = partial(_put_to_sleep, seconds=seconds)
+            found.append(Trigger(self._chance.choice(("write", "fdatasync")), "log", 20 + self._nth(90), "pause", what))
+        return found
+
     def _amnesia(self) -> list[Trigger]:
         """A receipt that does not arrive, and an owner that ends after the message has."""
         cut_s = self._chance.uniform(3.0, 14.0)
@@ -368,3 +378,7 @@ class Fate:
         if what == "caches":
             return "caches dropped", lambda world: world.drop_caches()
         return "streams reset", lambda world: world.reset_streams(0.5)
+
+
+def _put_to_sleep(world: World, process: SimProcess, seconds: float) -> None:
+    world.pause(process, seconds)

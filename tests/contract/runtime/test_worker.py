@@ -248,3 +248,21 @@ async def test_an_orphan_may_go_on_for_as_long_as_nobody_else_starts(desk: Desk,
     other.owns(LOG)
     await other.hears(lambda: other.is_told_of(key))
     assert await desk.may_proceed(key)
+
+
+async def test_a_former_owner_that_wakes_up_gives_nothing_out_while_there_is_a_later_one(
+    desk: Desk, two: tuple[Replica, Replica]
+) -> None:
+    former, owner = two
+    former.owns(LOG)
+    former.gives("first")
+    await desk.takes()
+    owner.owns(LOG)
+    await owner.hears(lambda: owner.is_told_of("first"))
+    former.gives("stale")
+    owner.gives("fresh")
+    assert await desk.takes() == "fresh"
+    owner.gives("word")
+    assert await desk.takes() == "word"
+    owner.owns()  # it was not the owner after all
+    assert await desk.takes() == "stale"
