@@ -197,13 +197,15 @@ class _Segments:
     def _read(self, segment: SegmentName, fd: int, octets: int) -> bytes:
         """Octets from the beginning; those that the disk refuses count as zeros. OSError when it refuses all of them:
         then it is the disk that is away, and what it holds is not to be judged."""
+        why = "not to its end"  # what comes before a block that fails is given without an error
         try:
             data = os.pread(fd, octets, 0)
             if len(data) == octets:
                 return data
         except OSError as error:
             _damage_or_raise(error)
-            self._events.alert(f"segment {segment} of {self._path} does not read: {error.strerror}")
+            why = str(error.strerror)
+        self._events.alert(f"segment {segment} of {self._path} does not read: {why}")
         places = range(0, octets, _PIECE_OCTETS)
         pieces = [_piece(fd, at, min(_PIECE_OCTETS, octets - at)) for at in places]
         if not any(pieces):
