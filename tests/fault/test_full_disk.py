@@ -27,8 +27,8 @@ pytestmark = pytest.mark.timeout(240)
 
 ALL = os.environ.get("FAULT_ALL") == "1"
 SEGMENT_OCTETS = 1 << 20
-# Time as it is: what is deferred stays so until SIGALRM.
-SETTINGS = {"SPOOL_SEGMENT_OCTETS": str(SEGMENT_OCTETS)}
+# What is deferred stays so for two seconds, or until SIGALRM.
+SETTINGS = {"TIME_SCALE": "0.02", "SPOOL_SEGMENT_OCTETS": str(SEGMENT_OCTETS)}
 _PIECE_OCTETS = 1 << 16
 FULL = "452 4.3.1"
 # Less than are kept free: the queue sees the last ones go.

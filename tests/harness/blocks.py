@@ -109,6 +109,7 @@ class RecordingDevice:
         self._content = bytearray(recording.before)
         self._point = point
         self._fd = -1
+        self.bad: list[range] = []  # octets that do not read any more
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[Path]:
@@ -163,6 +164,8 @@ class RecordingDevice:
                 return struct.pack("<QIi", node, _DIRECT_IO if node == _MARKS else 0, 0)
             case 15:  # READ
                 _, offset, size = struct.unpack_from("<QQI", data)
+                if any(offset < one.stop and offset + size > one.start for one in self.bad):
+                    return _EIO
                 return bytes(self._content[offset : offset + size])
             case 16:  # WRITE
                 return self._write(node, data)
