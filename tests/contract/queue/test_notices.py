@@ -17,7 +17,8 @@ from services.queue.commit import Commits
 from services.queue.index import Index
 from services.queue.ledger import Incoming, Ledger
 from services.queue.log import INLINE_MAX_OCTETS
-from services.queue.message import Message, pack, unpack
+from services.queue.message import Message
+from services.queue.rest import pack, unpack
 from services.queue.rules import Rules
 from services.queue.settlement import Forward, Reported, Settlement
 from tests.harness.yard import Yard, an_id

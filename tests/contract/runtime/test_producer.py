@@ -192,6 +192,16 @@ async def test_what_a_broken_stream_left_unanswered_is_offered_to_the_next_owner
     assert await told(submitting) is None
 
 
+async def test_what_a_sleeping_owner_has_not_answered_is_offered_to_who_took_its_log(desk: Desk) -> None:
+    """Its stream is open, and it says that the log is its: it may say so for as long as it sleeps."""
+    submitting = await desk.submitted()
+    desk.second.owns(LOG)
+    await desk.second.is_offered()
+    desk.second.answers(COMMITTED)
+    assert await told(submitting) is None
+    assert len(desk.first.offered) == 1
+
+
 async def test_a_message_is_never_handed_to_another_log(desk: Desk) -> None:
     submitting = await desk.submitted()
     desk.second.owns(OTHER_LOG)
