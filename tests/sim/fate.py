@@ -295,23 +295,27 @@ class Fate:
         return found
 
     def _amnesia(self) -> list[Trigger]:
-        """A receipt that does not arrive, and an owner that ends after the message has."""
-        cut_s = self._chance.uniform(3.0, 14.0)
-        often = self._chance.choice((1, 2, 3))
+        """A receipt that does not arrive, and owners that end: the first after the message has, the next after it has
+        given back the segment that says so. Then the producer offers the message again.
+        """
+        cut_s = self._chance.uniform(4.0, 12.0)
+        first_s = self._chance.choice((0.3, 1.0, 2.0))
 
         def act(world: World, process: SimProcess) -> None:
-            for smtpd in world.living("smtpd"):
-                world.partition(process.host, smtpd.host, cut_s)
+            for queue in world.queues:
+                for smtpd in world.living("smtpd"):
+                    world.partition(queue.host, smtpd.host, cut_s)
+            world.later(first_s, lambda: self._all_anew(world))
+            world.later(cut_s - 0.3, lambda: self._all_anew(world))
 
-            def then() -> None:
-                if not world.quiet:
-                    world.kill(process, 0.05)
+        often = self._chance.choice((1, 2))
+        point = Point.INTAKE_BEFORE_RECEIPT
+        return [Trigger(point, "", 2 + self._nth(20), "cut off, then kills", act) for _ in range(often)]
 
-            world.later(cut_s - 0.2, then)
-
-        return [
-            Trigger(Point.INTAKE_BEFORE_RECEIPT, "", 1 + self._nth(12), "cut off, then kill", act) for _ in range(often)
-        ]
+    def _all_anew(self, world: World) -> None:
+        if not world.quiet:
+            for queue in world.queues:
+                world.kill(queue, 0.05)
 
     def _mixed(self) -> list[Trigger]:
         ways = (self._kill, self._cut, self._stop, self._error)
