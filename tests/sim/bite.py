@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(os.environ.get("BITE_ROOT", Path(__file__).resolve().parents[2]))
+ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("mail", "proto", "runtime", "services", "tests/sim")
 
 
@@ -168,8 +168,9 @@ CUTS = (
         (
             (
                 "runtime/durable.py",
-                "            os.fsync(fd)\n        finally:\n            os.close(fd)\n        os.rename(draft, path)",
-                "        finally:\n            os.close(fd)\n        os.rename(draft, path)",
+                "                os.fsync(fd)\n            finally:\n                os.close(fd)\n"
+                "            os.rename(",
+                "                pass\n            finally:\n                os.close(fd)\n            os.rename(",
             ),
         ),
     ),

@@ -43,7 +43,7 @@ WORKER_POINTS = (
 
 _THEMES = (
     *("pause", "pause", "takeover", "takeover", "reclaim", "power", "disk", "streams", "mixed"),
-    *("late", "late", "doubt", "doubt", "amnesia", "stale", "sleeper"),
+    *("late", "late", "doubt", "doubt", "amnesia", "amnesia", "stale", "sleeper"),
 )
 _LONG = ("late", "sleeper")
 _BACKLOG = ("late", "doubt")
