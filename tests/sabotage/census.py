@@ -22,6 +22,7 @@ SUBJECTS = (
     "services/local/publish.py",
     "services/local/sweep.py",
     "runtime/durable.py",
+    *(["runtime/silence.py"] if (ROOT / "runtime/silence.py").exists() else []),
     "runtime/worker.py",
     "runtime/producer.py",
 )
@@ -266,7 +267,7 @@ def _limits(text: Text, scope: str, node: ast.stmt) -> Iterator[Sabotage]:
         instead if is_floor else f"({value}) * {_FACTOR}",
         f"{name} {'divided by' if is_floor else 'times'} {_FACTOR:,}",
     )
-    yield replace(one, lines=_uses(name))
+    yield replace(one, lines=_all_uses().get(name, frozenset()))
 
 
 def _is_number(value: ast.expr) -> bool:
@@ -282,14 +283,14 @@ def _is_number(value: ast.expr) -> bool:
 
 
 @cache
-def _uses(name: str) -> frozenset[tuple[str, int]]:
-    """Where the subjects look at a name."""
-    return frozenset(
-        (path, node.lineno)
-        for path in SUBJECTS
-        for node in ast.walk(ast.parse((ROOT / path).read_bytes()))
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-    )
+def _all_uses() -> dict[str, frozenset[tuple[str, int]]]:
+    """Where the subjects look at names in capitals."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for path in SUBJECTS:
+        for node in ast.walk(ast.parse((ROOT / path).read_bytes())):
+            if isinstance(node, ast.Name) and node.id.isupper() and isinstance(node.ctx, ast.Load):
+                found.setdefault(node.id, set()).add((path, node.lineno))
+    return {name: frozenset(lines) for name, lines in found.items()}
 
 
 # -- what comes first and would come second ---------------------------------------------------------------------------
