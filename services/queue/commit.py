@@ -115,6 +115,8 @@ class Commits:
                 await self._commit(self._next_groups())
 
     def close(self) -> None:
+        """Ends the thread; what comes after this is not done."""
+        self._broken = True
         self._thread.shutdown(wait=True)
 
     def _next_groups(self) -> list[_Group]:

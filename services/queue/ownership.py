@@ -100,6 +100,8 @@ class Ownership:
         log_id = self._process.chance.octets(4).hex()
         try:
             taken = self._taker.create(log_id, await self._fence.highest_token())
+        except LostLog:
+            return  # an empty log, and somebody took it: the next try makes another
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -156,7 +158,7 @@ class Ownership:
             if ledger.index.is_empty and ledger.commits.idle and log not in self._taking:
                 store.drop(log)
                 self._spool.remove_log(ledger.log.name)
-                os.close(self._locks.pop(log))
+                _close(self._locks.pop(log, None))
                 self._process.events.removed_log(log)
 
     def _write_heartbeats(self, ours: list[LogName]) -> None:
