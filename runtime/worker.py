@@ -20,10 +20,10 @@ from proto import work_pb2, work_pb2_grpc
 from runtime import faults, peers, rpc, wire
 from runtime.config import Address
 from runtime.serve import Process
+from runtime.silence import Silence
 
 # Without a word from the log's owner for this long a worker starts nothing and stops before the final dot. Shorter
-# than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on. A stream that looks
-# alive is not enough: of a connection that was cut off the kernel learns only much later.
+# than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on.
 ORPHAN_S = 20.0
 
 # A replica that has nothing to say says so this often (services/queue/dispatch.py).
@@ -96,6 +96,7 @@ class _Held:
     delivery: Delivery
     unsettled: set[int]
     stream: "_Stream"
+    begun_at: float  # monotonic seconds
     unacknowledged: dict[int, work_pb2.Outcome] = field(default_factory=dict)
 
 
@@ -131,7 +132,7 @@ class Worker:
         self._take: Callable[[list[Delivery]], None] = lambda deliveries: None
         self._streams: list[_Stream] = []
         self._held: dict[str, _Held] = {}
-        self._orphaned_since: dict[str, float] = {}
+        self._silence = Silence(ORPHAN_S)
         self._announcements = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -163,9 +164,9 @@ class Worker:
 
     def may_proceed(self, delivery: Delivery) -> bool:
         """False when the log's owner has been out of reach so long that another may have started this delivery."""
-        owner = self._owner(delivery.log)
-        since = owner.heard_at if owner else self._orphaned_since.get(delivery.log)
-        return since is not None and self._process.clock.monotonic() - since < ORPHAN_S
+        held, now = self._held.get(delivery.key), self._process.clock.monotonic()
+        begun_at = held.begun_at if held else now
+        return self._silence.is_bearable(delivery.log, self._heard_at(delivery.log), begun_at, now)
 
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing more; returns when all that was taken is settled and acknowledged, or at the timeout."""
@@ -230,10 +231,8 @@ class Worker:
             await stream.say.wait()
             stream.say.clear()
             while stream.has_news or told_draining != self._draining:
-                outcomes, stream.outcomes = (
-                    stream.outcomes[:_OUTCOMES_PER_ITEM],
-                    stream.outcomes[_OUTCOMES_PER_ITEM:],
-                )
+                outcomes = stream.outcomes[:_OUTCOMES_PER_ITEM]
+                del stream.outcomes[:_OUTCOMES_PER_ITEM]
                 slots, stream.slots = stream.slots, 0
                 ended, stream.ended = stream.ended, 0
                 told_draining = self._draining
@@ -257,7 +256,8 @@ class Worker:
     # -- what the queue says ------------------------------------------------------------------------------------------
 
     def _hear(self, stream: _Stream, message: work_pb2.QueueMessage) -> None:
-        stream.heard_at = self._process.clock.monotonic()
+        before, stream.heard_at = stream.heard_at, self._process.clock.monotonic()
+        self._silence.end((log for log in stream.logs if self._owner(log) is stream), before, stream.heard_at)
         if message.HasField("hello"):
             self._learn_logs(stream, message.hello)
         whole = [found for delivery in message.deliveries if (found := self._begin(stream, delivery))]
@@ -270,6 +270,8 @@ class Worker:
     def _learn_logs(self, stream: _Stream, hello: work_pb2.QueueHello) -> None:
         lost = stream.logs.keys() - set(hello.logs)
         new = set(hello.logs) - stream.logs.keys()
+        for log in new:
+            self._silence.end((log,), self._heard_at(log), stream.heard_at)
         self._announcements += 1
         stream.logs = {log: stream.logs.get(log, self._announcements) for log in hello.logs}
         stream.cluster = hello.cluster
@@ -282,7 +284,7 @@ class Worker:
 
     def _lost(self, logs: Collection[str], since: float) -> None:
         """A stream speaks for these logs no more; what it was told and has not acknowledged is told to their owner."""
-        self._orphaned_since.update(dict.fromkeys(logs, since))
+        self._silence.begin(logs, since)
         self._report_again(logs)
 
     def _report_again(self, logs: Collection[str]) -> None:
@@ -332,7 +334,7 @@ class Worker:
             envid=said.envid,
             ret=said.ret,
         )
-        self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream)
+        self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream, stream.heard_at)
         return delivery
 
     def _is_former(self, stream: _Stream, log: str) -> bool:
@@ -364,6 +366,10 @@ class Worker:
         if not self._held:
             self._idle.set()
 
+    def _heard_at(self, log: str) -> float | None:
+        owner = self._owner(log)
+        return owner.heard_at if owner else None
+
     def _owner(self, log: str) -> _Stream | None:
         """The stream to the replica that was the last to say that it has the log: an earlier one may be stuck."""
         claiming = [stream for stream in self._streams if log in stream.logs]
@@ -384,12 +390,9 @@ def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
         done=result.done,
         forwards=[
             work_pb2.Forward(
-                sender=forward.sender,
-                recipients=forward.recipients,
-                header=forward.header,
-                instruction=forward.instruction,
+                sender=one.sender, recipients=one.recipients, header=one.header, instruction=one.instruction
             )
-            for forward in result.forwards
+            for one in result.forwards
         ],
         possible_duplicate=result.possible_duplicate,
         relayed=result.relayed,

@@ -14,6 +14,7 @@ from mail.outcome import Kind
 from mail.routing import Channel
 from runtime import wire
 from runtime.serve import Process
+from runtime.silence import LAPSE_S
 from runtime.worker import ORPHAN_S
 from services.queue import errand, retry
 from services.queue.errand import Errand, Job, errands_of
@@ -29,7 +30,7 @@ from services.queue.store import Store
 
 # How long a new owner, or one whose worker went away, waits for the worker before the delivery is given to another.
 REATTACH_S = 30.0
-assert REATTACH_S > ORPHAN_S, "an orphaned worker stops before another may start"
+assert REATTACH_S > LAPSE_S > ORPHAN_S, "an orphaned worker stops before another may start"
 
 # A damaged message is not delivered and not forgotten: it is looked at again after this, for somebody may mend it.
 _DAMAGED_AGAIN_MS = 3_600_000
