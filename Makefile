@@ -74,10 +74,15 @@ bench-queue: setup
 nemesis: setup
 	@$(BIN)/python -m tests.fault.nemesis $(ARGS)
 
+# -- fault: every call of the queue and of publishing killed and refused, every error at each, long silences: 20 minutes --
+
+fault: .venv/dev.lock
+	FAULT_ALL=1 $(BIN)/pytest tests/fault $(ARGS)
+
 # -- generated code ---------------------------------------------------------------------------------------------------
 
 proto: .venv/dev.lock
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
 		-I . --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/*.proto
 
-.PHONY: setup run check $(CHECKS) test sabotage sim sim-bite bench bench-queue nemesis proto
+.PHONY: setup run check $(CHECKS) test sabotage sim sim-bite bench bench-queue nemesis fault proto
