@@ -32,6 +32,9 @@ assert FRAME_MAX_OCTETS * 2 + footer.FOOTER_MAX_OCTETS < SEGMENT_OCTETS, "a take
 # The next segment, with its blocks: when the disk is full, outcomes still have a place.
 SPARE = "spare"
 
+# For reading: a pipe in the place of a file is not waited for.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -254,7 +257,7 @@ class Log:
         try:
             if segment not in self._readers:
                 path = os.path.join(self.path, str(segment))
-                self._readers[segment] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._readers[segment] = os.open(path, _FLAGS)
             octets = os.pread(self._readers[segment], span.octets, span.offset)
         except OSError as error:
             raise DamagedBody(f"{self.name.log}/{segment}: {error.strerror}") from error
@@ -264,9 +267,8 @@ class Log:
 
     def read_large(self, name: str) -> bytes:
         """A body from large/; DamagedBody when it is not the one that its name promises."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place is not waited for
         try:
-            with open(os.open(os.path.join(self.path, "large", name), flags), "rb") as file:
+            with open(os.open(os.path.join(self.path, "large", name), _FLAGS), "rb") as file:
                 body = file.read() or b""
         except OSError as error:
             raise DamagedBody(f"{self.name.log}/large/{name}: {error.strerror}") from error

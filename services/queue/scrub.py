@@ -63,6 +63,9 @@ _LOOKED_AT_ONCE = 256
 
 _END = object()
 
+# A pipe in the place of a file is not waited for.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 _read_octets = Counter("seapost_scrub_octets", "Octets that scrubs have read and checked")
 _damaged = Counter("seapost_scrub_damage", "Stretches of damage that scrubs have found")
 
@@ -296,7 +299,7 @@ def _open(reading: _Reading, length: int) -> int | None:
     """The file, out of the page cache as far as it is on the disk: what is checked is the disk. None when it does not
     open, which is damage unless it was removed rightly."""
     try:
-        fd = os.open(reading.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(reading.path, _FLAGS)
     except OSError:
         reading.damage.append(Damage(reading.file, 0, length))
         return None
@@ -308,7 +311,7 @@ def _open(reading: _Reading, length: int) -> int | None:
 def _octets(path: str, start: int, end: int) -> bytes:
     """Octets of a damaged file; those that the disk refuses are zeros."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, _FLAGS)
     except OSError:
         return b""
     try:
