@@ -213,6 +213,8 @@ class Dispatch:
         if found is None or job is None:
             return False
         log, message = found
+        if not self._store.ledgers[log].is_ours():
+            return False  # before the look for its body, which has moved: that would be taken for damage
         try:
             body = self._store.ledgers[log].body(message)
         except (DamagedBody, OSError) as error:
@@ -222,8 +224,6 @@ class Dispatch:
             self._plan.put(Errand(ticket, channel, job.destination, now_ms + _DAMAGED_AGAIN_MS), now_ms)
             return False
         self._damaged.discard(job.id)
-        if not self._store.ledgers[log].is_ours():
-            return False
         self._warn_of_suspect(job, message)
         link = self.links.freest(channel)
         flight = self._lift_off(job, message, link)

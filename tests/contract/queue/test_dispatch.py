@@ -11,6 +11,7 @@ from mail.ids import MessageId
 from mail.outcome import Kind
 from mail.routing import Channel
 from proto import work_pb2
+from runtime.config import EXIT_TEMPORARY
 from runtime.durable import Disk
 from services.queue import dispatch
 from services.queue.dispatch import REATTACH_S
@@ -132,6 +133,18 @@ async def test_a_message_that_is_delivered_is_with_one_worker(replica: Replica) 
     replica.dispatch.try_everything_now()
     await quiet(replica, one)
     await quiet(replica, other)
+
+
+async def test_a_former_owner_that_wakes_up_gives_nothing_out(replica: Replica) -> None:
+    """Its log was taken while it slept: what is due here was given out there."""
+    await replica.accept(replica.an_id(1))
+    taker = Taker(replica.spool, Disk(), "queue-9", replica.process.events, 64 * 1024)
+    taker.take(replica.ledger.log.name, 0, lambda said, at: None).log.close()
+    worker = replica.worker(Channel.LOCAL)
+    await asyncio.wait_for(replica.process.stopping.wait(), 10)
+    await quiet(replica, worker)
+    assert replica.process.exit_status == EXIT_TEMPORARY
+    assert not replica.events.of("alert"), "what has moved is not damaged"
 
 
 # -- a worker goes away -----------------------------------------------------------------------------------------------

@@ -145,6 +145,9 @@ async def test_who_overtakes_holds_his_lock_before_he_goes_through_what_is_queue
         adopt = second.dispatch.adopt
 
         async def looked_at(ledger: Ledger, clean: bool) -> None:
+            for fd in first.ownership._locks.values():
+                os.close(fd)
+            first.ownership._locks.clear()
             locks.append(try_lock(ledger.log.path))
             await adopt(ledger, clean)
 
