@@ -122,6 +122,7 @@ SERVICES: tuple[Service, ...] = (
             Variable("SPOOL_DIR", Source.DIRECTORY, "spool"),
             Variable("REDIS_URL", Source.REDIS),
             Variable("SPOOL_UNSAFE_FS", Source.PASSED, "0"),
+            Variable("SPOOL_CLUSTER", Source.PASSED, ""),
         ),
         directories=(*_COMMON_DIRECTORIES, Directory("spool", writable=True)),
         needs=("redis",),

@@ -1,6 +1,7 @@
 """What the queue is told by its environment and by the control directory."""
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,6 +21,13 @@ _LIFETIME_S = 604_800  # qmail-control(5): queuelifetime
 _NO_DELAY_WARNING = 0  # control/delaywarning, which qmail does not have: seconds
 
 
+def cluster_id(value: str) -> str:
+    """The cluster that the spool has to be of, as its FORMAT says it; "" for whichever it is."""
+    if value and not re.fullmatch(r"[0-9a-f]{32}", value):
+        raise ValueError("is not 32 hexadecimal digits, as after `cluster` in the spool's FORMAT")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class QueueConfig(ServiceConfig):
     spool_dir: str = setting("SPOOL_DIR", text, "var/spool")
@@ -28,6 +36,7 @@ class QueueConfig(ServiceConfig):
         "SPOOL_SEGMENT_OCTETS", integer(SEGMENT_MIN_OCTETS, SEGMENT_OCTETS), str(SEGMENT_OCTETS)
     )
     spool_unsafe_fs: bool = setting("SPOOL_UNSAFE_FS", flag, "0")
+    spool_cluster: str = setting("SPOOL_CLUSTER", cluster_id, "")
 
 
 def read_redis_password(config: QueueConfig) -> str:

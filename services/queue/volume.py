@@ -24,9 +24,21 @@ from services.queue.spool import Format, Spool
 async def open_volume(config: QueueConfig, spool: Spool, process: Process, host: str) -> Format:
     """The spool, ready to be worked in; ConfigError says why it is not."""
     check_filesystem(config, process.events)
-    about = spool.prepare(host, process.chance.octets(16).hex())
+    about = spool.prepare(host, config.spool_cluster or process.chance.octets(16).hex())
+    check_cluster(config, about)
     await try_volume(config, spool.path, process)
     return about
+
+
+def check_cluster(config: QueueConfig, about: Format) -> None:
+    """Refuses the volume of another cluster: its mail is somebody else's, and ours is not there."""
+    if config.spool_cluster and about.cluster_id != config.spool_cluster:
+        raise ConfigError(
+            [
+                f"environment variable SPOOL_CLUSTER={config.spool_cluster}: the spool in {config.spool_dir} is of "
+                f"cluster {about.cluster_id}: mount the right volume"
+            ]
+        )
 
 
 def check_filesystem(config: QueueConfig, events: Events) -> None:

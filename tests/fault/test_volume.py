@@ -77,3 +77,26 @@ async def test_a_machine_that_does_not_see_us_keeps_a_replica_from_starting(tmp_
     finally:
         beating.cancel()
         await house.end(signal.SIGKILL)
+
+
+async def test_the_volume_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    ours, theirs = "a" * 32, "b" * 32
+    house = QueueHouse(tmp_path / "state")
+    marker = tmp_path / "state" / "spool" / "FORMAT"
+    marker.write_text(f"seapost spool 1\ncluster {ours}\nname mail\n")
+    house.extra = {"SPOOL_CLUSTER": theirs}
+    with pytest.raises(AssertionError, match=f"is of cluster {ours}: mount the right volume"):
+        await house.start()
+    assert await house.end() == EX_CONFIG
+    house.extra["SPOOL_CLUSTER"] = "mine"
+    with pytest.raises(AssertionError, match="SPOOL_CLUSTER='mine' is not 32 hexadecimal digits"):
+        await house.start()
+    assert await house.end() == EX_CONFIG
+    house.extra["SPOOL_CLUSTER"] = ours
+    await house.start()
+    assert await house.end() == 0
+    marker.unlink()
+    (tmp_path / "state" / "spool" / "logs").rename(tmp_path / "elsewhere")
+    await house.start()
+    assert await house.end() == 0
+    assert f"\ncluster {ours}\n" in marker.read_text(), "a new spool is of the cluster that it should be of"
