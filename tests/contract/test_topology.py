@@ -263,6 +263,7 @@ def test_init_is_told_the_same_in_both() -> None:
 def test_every_variable_of_compose_is_in_the_example() -> None:
     named = {found[1] for found in _VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())}
     example = (ROOT / ".env.example").read_text()
-    unsaid = {"TIME_SCALE", "SPOOL_UNSAFE_FS", "SPOOL_CLUSTER", "REDIS_IMAGE"}  # for tests and for those who read the services' READMEs
+    # For tests, and for those who read the services' READMEs.
+    unsaid = {"TIME_SCALE", "SPOOL_UNSAFE_FS", "SPOOL_CLUSTER", "REDIS_IMAGE"}
     missing = {name for name in named - unsaid if not re.search(rf"^#?{name}=", example, re.M)}
     assert not missing, f".env.example does not mention {sorted(missing)}"
