@@ -74,8 +74,9 @@ class Message:
         return not self.changing and all(recipient.state is not State.DELIVERING for recipient in self.recipients)
 
 
-_STATES: dict[int, State] = {Kind.DELIVERED: State.DELIVERED, Kind.FAILED: State.FAILED}
-_KINDS = {state: kind for kind, state in _STATES.items()}
+# The outcomes that settle a recipient; every other one leaves it waiting.
+STATES: dict[int, State] = {Kind.DELIVERED: State.DELIVERED, Kind.FAILED: State.FAILED}
+KINDS = {state: kind for kind, state in STATES.items()}
 
 
 def message_of(said: records.Accepted, position: Position) -> Message:
@@ -114,7 +115,7 @@ def settle(message: Message, said: records.Settled, position: Position) -> None:
     recipient.relayed = said.relayed
     for warned in said.warned:
         message.recipients[warned].warned = True
-    recipient.state = _STATES.get(said.kind, State.WAITING)
+    recipient.state = STATES.get(said.kind, State.WAITING)
 
 
 def snapshot_of(message: Message, body: bytes = b"") -> records.Snapshot:
@@ -152,7 +153,7 @@ def settled_of(name: MessageId, index: int, recipient: Recipient, report: str) -
     return records.Settled(
         id=name,
         recipient=index,
-        kind=_KINDS.get(recipient.state, Kind.DEFERRED),
+        kind=KINDS.get(recipient.state, Kind.DEFERRED),
         attempts=recipient.attempts,
         next_attempt_ms=recipient.next_attempt_ms,
         report=report,

@@ -14,7 +14,7 @@ from mail.routing import Route
 from proto import spool_pb2
 from services.queue import records
 from services.queue.frame import Span
-from services.queue.message import Message, Recipient, State
+from services.queue.message import KINDS, STATES, Message, Recipient, State
 from services.queue.names import Position, SegmentName
 
 # Token and number of the segment, offset and length of the fields, length of the body; that of a report has no body. A
@@ -23,9 +23,6 @@ _PLACE = struct.Struct(">QIII")
 _REPORT = struct.Struct(">QII")
 _NUMBER_BITS = 20
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
-
-_STATES: dict[int, State] = {Kind.DELIVERED: State.DELIVERED, Kind.FAILED: State.FAILED}
-_KINDS = {state: kind for kind, state in _STATES.items()}
 
 
 def pack(message: Message) -> bytes:
@@ -39,7 +36,7 @@ def pack(message: Message) -> bytes:
             octets += _REPORT.pack(_segment_number(recipient.told.segment), *recipient.told.fields)
             snapshot.settled.add(
                 recipient=index,
-                kind=_KINDS.get(recipient.state, Kind.DEFERRED),
+                kind=KINDS.get(recipient.state, Kind.DEFERRED),
                 attempts=recipient.attempts,
                 next_attempt_ms=recipient.next_attempt_ms,
                 done=recipient.done,
@@ -116,7 +113,7 @@ def _recipients(snapshot: spool_pb2.Snapshot, octets: bytes) -> list[Recipient]:
         one.done = tuple(settled.done)
         one.relayed = settled.relayed
         one.warned = bool(settled.warned)
-        one.state = _STATES.get(settled.kind, State.WAITING)
+        one.state = STATES.get(settled.kind, State.WAITING)
         number, offset, length = _REPORT.unpack_from(octets, _PLACE.size + place * _REPORT.size)
         one.told = Position(_segment(number), Span(offset, length))
     return recipients
