@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mail.routing import Channel
+from runtime.config import Address
 from services.queue.config import QueueConfig
 from tests.sim.hearsay import SPOOL
 from tests.sim.leases import LeaseClient
@@ -13,6 +14,8 @@ from tests.sim.stage import queue_main
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+_NOWHERE = Address("", 0)  # a simulated process binds nothing
 
 
 class Cast:
@@ -99,7 +102,11 @@ class Cast:
             redis_url="redis://fence:x@redis/0",
             spool_segment_octets=self.segment_octets,
             spool_unsafe_fs=True,
-            **{name: None for name in ("tls_dir", "events_dir", "rpc_bind", "http_bind")},  # type: ignore[arg-type]
+            spool_cluster="",
+            tls_dir="",
+            events_dir="",
+            rpc_bind=_NOWHERE,
+            http_bind=_NOWHERE,
             events_keep_days=1,
             log_format="json",
         )
