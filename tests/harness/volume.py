@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.harness.stack import patience
+
 # EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number, _IOR('X', 125, __u32); 2: nothing that was not synced goes to
 # the disk, not even the journal.
 _SHUTDOWN = 0x8004587D
@@ -30,6 +32,8 @@ MAKERS = {
 PACKAGES = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
 # The least that mkfs takes, and room for the work. The files are sparse.
 OCTETS = {"ext4": 96 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
+
+_GLANCE_S = 5.0  # for how long another program may have a file open that it only looked at
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,10 +84,17 @@ class Volume:
             os.close(fd)
 
     def unmount(self) -> None:
-        """OSError while somebody has a file open there."""
-        if self.up:
-            _unmount(self.point, 0)
-            self.up = False
+        """OSError while somebody has a file open there, and goes on having it: what looks at every mount of a machine
+        (a monitor, a file manager) has one for a moment."""
+        if not self.up:
+            return
+        for _ in patience(_GLANCE_S):
+            with contextlib.suppress(OSError):
+                _unmount(self.point, 0)
+                self.up = False
+                return
+        _unmount(self.point, 0)
+        self.up = False
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator["Volume"]:
