@@ -6,7 +6,7 @@ spawner's child checks that, and an account that does not own its home is none.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 ALIAS = "alias"
 BREAK = "-"
@@ -24,14 +24,23 @@ _ID_MAX = 0xFFFF_FFFE  # (uid_t) -1 means "leave it" to setresuid(2): such an id
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A line of passwd(5), with the supplementary groups of group(5)."""
+    """A line of passwd(5), with the supplementary groups of group(5); or whom users/assign names in its place.
+
+    Accounts are equal when a process of one may do the other's work: same name, ids and home.
+    """
 
     name: str
     uid: int
     gid: int
     home: str
-    shell: str = ""
+    shell: str = field(default="", compare=False)
     groups: tuple[int, ...] = ()
+    assigned: str = field(default="", compare=False)  # the key of its line in users/assign; "" when passwd has it
+
+    @property
+    def key(self) -> str:
+        """What a spawner is asked for to become this account."""
+        return self.assigned or self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,10 @@ class Children:
         self._loop.add_reader(self._socket.fileno(), self._on_reply)
         self._lost = False
 
-    async def child(self, name: str) -> socket.socket:
-        """A socket to a new child that is the user `name`, in its home. SpawnError when there is none."""
-        return await self._within(CHILD_WITHIN_S, Purpose.CHILD, name, b"")
+    async def child(self, key: str) -> socket.socket:
+        """A socket to a new child that is the account of this `Account.key`, in its home. SpawnError when there is
+        none."""
+        return await self._within(CHILD_WITHIN_S, Purpose.CHILD, key, b"")
 
     async def child_if_password(self, name: str, password: bytes) -> socket.socket:
         """The same, once the spawner has found the password right; SpawnError DENIED when it is wrong."""

@@ -6,7 +6,9 @@ A password travels from the front, which has it from the network; never a hash, 
 import struct
 from enum import IntEnum
 
-NAME_MAX_OCTETS = 64  # of an account name on the wire; longer than any that is looked up
+from mail.limits import ADDRESS_MAX_OCTETS
+
+NAME_MAX_OCTETS = 1 + ADDRESS_MAX_OCTETS  # of an Account.key on the wire: users/assign may name any local part
 SECRET_MAX_OCTETS = 512  # libcrypt's CRYPT_MAX_PASSPHRASE_SIZE
 REQUEST = struct.Struct(f"<IBBH{NAME_MAX_OCTETS}s{SECRET_MAX_OCTETS}s")  # serial, purpose, two lengths, name, secret
 REPLY = struct.Struct("<IB")  # serial, Status; with the child's socket when OK

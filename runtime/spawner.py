@@ -120,7 +120,7 @@ class _Loop:
         if len(record) != REQUEST.size:
             return
         serial, purpose, name_size, secret_size, raw_name, raw_secret = REQUEST.unpack(record)
-        name = raw_name[:name_size].decode("utf-8", "replace")
+        name = raw_name[:name_size].decode("utf-8", "surrogateescape")
         if purpose == Purpose.CHILD:
             self._make_child(serial, name, Status.NO_ACCOUNT)
         elif purpose == Purpose.CHILD_IF_PASSWORD and len(self._waiting) < CHECKS_WAITING_MAX:

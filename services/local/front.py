@@ -164,7 +164,7 @@ class Front:
         delivery = one.delivery
         for path, name in done.published:
             self._events.published(delivery.id, account.name, name)
-            self._settlement.published(account.name, path)
+            self._settlement.published(account.key, path)
         what = called(delivery.id, one.target.index)
         if isinstance(done.outcome, Deferred):
             self._settlement.deferred(what)

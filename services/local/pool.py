@@ -53,13 +53,13 @@ class Pool:
     def __init__(self, children: Children, clock: Clock) -> None:
         self._children = children
         self._clock = clock
-        self._warm: OrderedDict[str, _Warm] = OrderedDict()  # least recently used first
+        self._warm: OrderedDict[Account, _Warm] = OrderedDict()  # least recently used first
         self._at_once = asyncio.Semaphore(WARM_MAX)
         self._loop = asyncio.get_running_loop()
 
     async def ask(self, account: Account, question: Question, bodies: Sequence[bytes] = ()) -> Answer:
         """The answer of the user's child. ChildGone when it is not known; SpawnError when there is no child."""
-        warm = self._warm.setdefault(account.name, _Warm(account))
+        warm = self._warm.setdefault(account, _Warm(account))
         warm.wanted += 1
         try:
             async with warm.turn, self._at_once:
@@ -72,15 +72,15 @@ class Pool:
             warm.wanted -= 1
             warm.used_at = self._clock.monotonic()
             if warm.line is None and not warm.wanted:
-                self._warm.pop(account.name, None)
+                self._warm.pop(account, None)
 
     async def run(self) -> None:
         """Ends children that nobody has asked for a while; until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             before = self._clock.monotonic() - IDLE_S
-            for name in [name for name, warm in self._warm.items() if not warm.wanted and warm.used_at < before]:
-                _hang_up(self._warm.pop(name))
+            for account in [one for one, warm in self._warm.items() if not warm.wanted and warm.used_at < before]:
+                _hang_up(self._warm.pop(account))
 
     def close(self) -> None:
         """Hangs up on everybody; children end when they notice."""
@@ -88,13 +88,12 @@ class Pool:
             _hang_up(warm)
 
     async def _ask(self, warm: _Warm, account: Account, question: Question, bodies: Sequence[bytes]) -> Answer:
-        if warm.account != account or (warm.line is not None and _is_dead(warm.line)):
-            _hang_up(warm)  # the account has another uid or home now, or the child has ended
-            warm.account = account
-        self._warm.move_to_end(account.name)
+        if warm.line is not None and _is_dead(warm.line):
+            _hang_up(warm)
+        self._warm.move_to_end(account)
         if warm.line is None:
             self._make_room()
-            warm.line = await self._children.child(account.name)
+            warm.line = await self._children.child(account.key)
         try:
             async with asyncio.timeout(SILENT_S):
                 await self._send(warm.line, batch.question_frame(question), bodies)
@@ -115,7 +114,7 @@ class Pool:
                 _hang_up(warm)
                 lines.remove(warm)
                 if not warm.wanted:
-                    del self._warm[warm.account.name]
+                    del self._warm[warm.account]
                 return
 
     async def _send(self, line: socket.socket, frame: bytes, bodies: Sequence[bytes]) -> None:
