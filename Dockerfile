@@ -1,5 +1,5 @@
 # One file for five images: docker build --build-arg SERVICE=queue -t seapost/queue .
-# An image holds mail/ runtime/ proto/ cli/ bin/ control/ and the one service; see ARCHITECTURE.md.
+# An image holds mail/ runtime/ proto/ cli/ programs/ bin/ control/ and the one service; see ARCHITECTURE.md.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG SERVICE
 
@@ -25,10 +25,11 @@ COPY mail mail
 COPY runtime runtime
 COPY proto proto
 COPY cli cli
+COPY programs programs
 COPY bin bin
 COPY control control
 RUN mkdir -p /state/control /state/alias /state/users /state/tls /state/log/events /state/spool /state/run \
- && python -m compileall -q -j 0 --invalidation-mode unchecked-hash mail runtime proto cli
+ && python -m compileall -q -j 0 --invalidation-mode unchecked-hash mail runtime proto cli programs
 EXPOSE 5700 9464
 
 # -- and one service --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("mail", "runtime", "services", "cli", "bin", "tests")
+ROOMS = ("mail", "runtime", "services", "cli", "programs", "bin", "tests")
 
 FUNCTION_MAX_LINES = 60
 MODULE_MAX_LINES = 400
@@ -30,7 +30,9 @@ RIMS = {
 RIM_NAMES = {"server.py", "intake.py", "links.py"}
 
 # Folders of the repository that a document may point into. `control/` is not one: a document means the state's.
-DOCUMENTED = {".ci", "bin", "cli", "docs", "k8s", "mail", "proto", "requirements", "runtime", "services", "tests"}
+DOCUMENTED = {
+    *(".ci", "bin", "cli", "docs", "k8s", "mail", "programs", "proto", "requirements", "runtime", "services", "tests")
+}
 _QUOTED = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 _PATH = re.compile(r"[\w.*/-]+")
@@ -44,7 +46,7 @@ def python_files(*rooms: str) -> Iterator[Path]:
                 yield path
     if "bin" in rooms or not rooms:
         for path in sorted((ROOT / "bin").iterdir()):
-            if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env python"):
+            if not path.is_symlink() and re.match(rb"#!/usr/bin/env (-S )?python", path.read_bytes()):
                 yield path
 
 
@@ -143,7 +145,7 @@ def test_nothing_is_mocked() -> None:
 def test_generated_messages_stay_at_the_rims() -> None:
     found = [
         f"{name(path)} imports {one}: only {', '.join(sorted(RIM_NAMES | RIMS))} may"
-        for path in python_files("mail", "runtime", "services", "cli")
+        for path in python_files("mail", "runtime", "services", "cli", "programs")
         if path.name not in RIM_NAMES and name(path) not in RIMS
         for one in imported(path)
         if re.search(r"_pb2(_grpc)?\b", one)

@@ -1,0 +1,46 @@
+"""Where a program finds the control files and local's sockets: what the environment says, else the usual places.
+
+Reads names of directories and nothing in them. A program that local runs is told both by its environment; one that
+somebody calls by hand looks where `bin/seapost up` and docker-compose.yml put them.
+"""
+
+import os
+from collections.abc import Iterator
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_IN_CONTAINER = "/state"
+_ON_HOST = "/run/seapost"  # docker-compose.yml puts the sockets there, in the container and for the host
+
+
+def control() -> str:
+    """$SEAPOST_CONTROL, or `control` in $SEAPOST_STATE, in a container's /state, or in the checkout's var/."""
+    named = os.environ.get("SEAPOST_CONTROL")
+    if named:
+        return named
+    state = os.environ.get("SEAPOST_STATE")
+    if not state:
+        state = _IN_CONTAINER if os.path.isdir(f"{_IN_CONTAINER}/control") else os.path.join(CHECKOUT, "var")
+    return os.path.join(state, "control")
+
+
+def control_text(name: str) -> bytes | None:
+    """The octets of a control file, None when there is none; OSError when it cannot be read."""
+    try:
+        with open(os.path.join(control(), name), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def socket_directories() -> Iterator[str]:
+    """Where local's sockets may be, the likeliest first: $SEAPOST_SOCKET_DIR alone, or those that exist of the state's
+    run/submit, the checkout's var/run/submit and /run/seapost."""
+    named = os.environ.get("SEAPOST_SOCKET_DIR")
+    if named:
+        yield named
+        return
+    state = os.environ.get("SEAPOST_STATE")
+    for directory in (os.path.join(state or os.path.join(CHECKOUT, "var"), "run", "submit"), _ON_HOST):
+        if os.path.isdir(directory):
+            yield directory
