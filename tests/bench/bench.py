@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import machine, package, report
-from tests.bench.load import CONNECTIONS, OCTETS, Sink, Source
-from tests.bench.mailhost import Mailhost
+from tests.bench.load import CONNECTIONS, OCTETS, Circular, Load, Sink, Source
+from tests.bench.mailhost import ROOT, Mailhost
 from tests.bench.package import Missing, Package
 from tests.bench.postfix import Postfix
 from tests.bench.qmail import Qmail
 from tests.bench.run import REMOTE, SCENARIOS, Sample, Scenario, Stalled, measure
-from tests.bench.seapost import ROOT, Seapost
+from tests.bench.seapost import Seapost
 from tests.bench.settings import Settings
 
 # The two limits between which Postfix's local(8) is fastest, depending on the machine.
@@ -34,7 +34,7 @@ def run(settings: Settings) -> int:
             folder = stack.enter_context(_workplace(settings.folder))
             sink = Sink(clients, folder)
             stack.callback(sink.stop)
-            bench = Bench(settings, (Source(clients), sink))
+            bench = Bench(settings, Load(Source(clients), Circular(), sink))
             for host in _start(folder, clients, sink.port):
                 stack.callback(host.stop)
                 bench.hosts.append(host)
@@ -50,7 +50,7 @@ def run(settings: Settings) -> int:
 class Bench:
     """The systems that run, and what was measured so far."""
 
-    def __init__(self, settings: Settings, load: tuple[Source, Sink]) -> None:
+    def __init__(self, settings: Settings, load: Load) -> None:
         self.hosts: list[Mailhost] = []
         self.results = report.Results()
         self._settings = settings

@@ -5,9 +5,11 @@ They cost every system the same, so that the differences are the systems'.
 
 import os
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.mailhost import SENDER, Family, free_port, wait_greeting
+from tests.bench.mailhost import ROOT, SENDER, Family, free_port, wait_greeting
 from tests.bench.package import Package
 
 OCTETS = 4_096  # of a message's body
@@ -29,6 +31,19 @@ class Source:
         size = ["-s", str(CONNECTIONS), "-m", str(messages), "-l", str(OCTETS)]
         command = [self._program, *size, *options, "-f", SENDER, "-t", recipient, f"127.0.0.1:{port}"]
         return subprocess.Popen(command, env=self._environment, stderr=subprocess.PIPE, text=True)
+
+
+class Circular:
+    """Sends messages with many recipients each to the crowd, every time to those who had the last one longest ago."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def start(self, port: int, recipients: int) -> subprocess.Popen[str]:
+        """Starts one run; exit status 0 says that every message was accepted for all its recipients."""
+        command = [sys.executable, "-m", "tests.bench.circular", str(port), str(self._next), str(recipients)]
+        self._next += recipients
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 class Sink:
@@ -53,3 +68,12 @@ class Sink:
 
     def stop(self) -> None:
         self._family.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The clients and the host elsewhere."""
+
+    source: Source
+    circular: Circular
+    sink: Sink

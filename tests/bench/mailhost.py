@@ -14,8 +14,11 @@ from typing import Protocol
 from tests.bench import machine
 from tests.bench.package import Missing
 
+ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = "bench.example.test"
 SENDER = f"sender@{DOMAIN}"
+CROWD = 1_000  # readers besides the one of the other scenarios
+PER_MESSAGE = 100  # recipients of a message to the crowd
 ELSEWHERE = "someone@remote.example.test"  # every system sends it to the sink, whatever the DNS says
 
 STARTS_WITHIN_S = 40
@@ -29,6 +32,7 @@ class Mailhost(Protocol):
     port: int  # of its SMTP server on 127.0.0.1
     recipient: str  # a local address
     new: Path  # where that recipient's mail arrives
+    homes: Path  # of the crowd
 
     def processor_s(self) -> dict[str, float]:
         """Seconds of processor time so far, by the parts that the system consists of."""
@@ -82,6 +86,21 @@ class Family:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(ENDS_WITHIN_S)
+
+
+def reader_name(number: int) -> str:
+    """The account of one of the crowd; numbers go round."""
+    return f"reader{number % CROWD}"
+
+
+def reader(number: int) -> str:
+    """Its address."""
+    return f"{reader_name(number)}@{DOMAIN}"
+
+
+def crowd_new(homes: Path) -> list[Path]:
+    """Where the crowd's mail arrives."""
+    return [homes / reader_name(number) / "Maildir/new" for number in range(CROWD)]
 
 
 def wait_greeting(family: Family, port: int) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.bench.mailhost import CROWD, reader_name
 from tests.bench.package import Missing
 
 # Accounts made up for a namespace have ids from here on, as far as the system's files leave them free.
@@ -87,6 +88,12 @@ class Accounts:
             folder.mkdir(parents=True, mode=0o700)
             os.chown(folder, uid, gid)
         return home / "Maildir/new"
+
+    def add_crowd(self) -> Path:
+        """The readers of tests/bench/mailhost.py; returns the directory of their homes."""
+        for number in range(CROWD):
+            self.add_reader(reader_name(number))
+        return self._place / "homes"
 
     def write(self) -> None:
         for name, content in (("passwd", self._passwd), ("group", self._group)):

@@ -78,6 +78,7 @@ class Postfix:
         accounts = Accounts(place)
         owner, drop = accounts.add_user("postfix"), accounts.add_group("postdrop")
         self.new = accounts.add_reader("bench")
+        self.homes = accounts.add_crowd()
         accounts.write()
         _lay_out(place, owner, drop)
         facts = {"folder": place, "root": str(package.root).rstrip("/"), "domain": DOMAIN, "sink": sink_port}

@@ -44,6 +44,7 @@ class Qmail:
         place.mkdir()
         accounts = Accounts(place)
         self.new = accounts.add_reader("bench")
+        self.homes = accounts.add_crowd()
         daemon, group = accounts.add_user("qmaild"), accounts.add_group("nofiles")
         accounts.write()
         copy = place / "var"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench import machine
-from tests.bench.load import Sink, Source
-from tests.bench.mailhost import ELSEWHERE, Mailhost
+from tests.bench.load import Load, Sink
+from tests.bench.mailhost import ELSEWHERE, Mailhost, crowd_new
 
 RUN_MAX_S = 60.0
 # The machine is watched this long before and after each run for what it does by itself.
@@ -32,12 +32,14 @@ class Scenario:
     title: str
     options: tuple[str, ...]
     remote: bool = False
+    crowd: bool = False  # counts are deliveries then, not messages
 
 
 LOCAL = Scenario("local", "into a Maildir, connections kept", ("-d",))
 REMOTE = Scenario("remote", "to a host elsewhere (smtp-sink), connections kept", ("-d",), remote=True)
 SINGLE = Scenario("single", "into a Maildir, one message per connection", ())
-SCENARIOS = (LOCAL, REMOTE, SINGLE)
+MANY = Scenario("many", "into 1,000 Maildirs, 100 recipients a message: figures are for a delivery", (), crowd=True)
+SCENARIOS = (LOCAL, REMOTE, SINGLE, MANY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,14 @@ class Sample:
         return sum(self.parts.values())
 
 
-def measure(host: Mailhost, scenario: Scenario, load: tuple[Source, Sink], messages: int) -> Sample:
+def measure(host: Mailhost, scenario: Scenario, load: Load, messages: int) -> Sample:
     """Runs once; raises Stalled when not everything is accepted and delivered in RUN_MAX_S."""
-    source, sink = load
     _empty(host)
     os.sync()  # what earlier runs left to write is not this run's
     idle = _idle_rate()
-    arrived = _arrivals(host, scenario, sink)
+    arrived = _arrivals(host, scenario, load.sink)
     parts, busy, begin = host.processor_s(), machine.busy_s(), time.monotonic()
-    recipient = ELSEWHERE if scenario.remote else host.recipient
-    with source.start(host.port, recipient, messages, scenario.options) as client:
+    with _start(host, scenario, load, messages) as client:
         try:
             _, said = client.communicate(timeout=RUN_MAX_S)
         except subprocess.TimeoutExpired:
@@ -73,7 +73,7 @@ def measure(host: Mailhost, scenario: Scenario, load: tuple[Source, Sink], messa
             raise Stalled(f"not all of {messages} messages were accepted within {RUN_MAX_S:g} s") from None
     accepted = time.monotonic() - begin
     if client.returncode:
-        raise Stalled(f"smtp-source gave up: {said.strip()[-200:]}")
+        raise Stalled(f"the client gave up: {said.strip()[-200:]}")
     _wait(arrived, messages, begin + RUN_MAX_S)
     delivered = time.monotonic() - begin
     os.sync()  # what this run left to write is
@@ -90,6 +90,13 @@ def measure(host: Mailhost, scenario: Scenario, load: tuple[Source, Sink], messa
     )
 
 
+def _start(host: Mailhost, scenario: Scenario, load: Load, messages: int) -> "subprocess.Popen[str]":
+    if scenario.crowd:
+        return load.circular.start(host.port, messages)
+    recipient = ELSEWHERE if scenario.remote else host.recipient
+    return load.source.start(host.port, recipient, messages, scenario.options)
+
+
 def _idle_rate() -> float:
     """Seconds of processor time per second that the machine uses by itself."""
     begin, busy = time.monotonic(), machine.busy_s()
@@ -99,6 +106,9 @@ def _idle_rate() -> float:
 
 def _arrivals(host: Mailhost, scenario: Scenario, sink: Sink) -> Callable[[], int]:
     """A function that tells how many messages have arrived since now."""
+    if scenario.crowd:
+        folders = crowd_new(host.homes)
+        return lambda: sum(len(os.listdir(folder)) for folder in folders if folder.exists())
     if not scenario.remote:
         return lambda: len(os.listdir(host.new))
     before = sink.count()
@@ -113,6 +123,7 @@ def _wait(arrived: Callable[[], int], messages: int, deadline: float) -> None:
 
 
 def _empty(host: Mailhost) -> None:
-    if host.new.is_dir():
-        for entry in os.scandir(host.new):
-            os.unlink(entry.path)
+    for folder in (host.new, *crowd_new(host.homes)):
+        if folder.is_dir():
+            for entry in os.scandir(folder):
+                os.unlink(entry.path)

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from tests.bench import machine
-from tests.bench.mailhost import DOMAIN, STARTS_WITHIN_S, Family
+from tests.bench.mailhost import CROWD, DOMAIN, ROOT, STARTS_WITHIN_S, Family, reader_name
 from tests.bench.package import Missing
 
-ROOT = Path(__file__).resolve().parents[2]
+_FIRST_UID = 20_000  # of the crowd
 _READY = re.compile(r"^ready smtp=127\.0\.0\.1:(\d+) ", re.MULTILINE)
 
 
@@ -23,7 +23,8 @@ class Seapost:
     def __init__(self, folder: Path, sink_port: int) -> None:
         """Starts it; raises Missing when it is not ready in time."""
         self._state = folder / "seapost"
-        self.new = self._state / "homes/demo/Maildir/new"
+        self.homes = self._state / "homes"
+        self.new = self.homes / "demo/Maildir/new"
         control = self._state / "control"
         control.mkdir(parents=True)
         (control / "smtproutes").write_text(f":[127.0.0.1]:{sink_port}\n")
@@ -33,6 +34,7 @@ class Seapost:
         self._family.start(command, environment)
         try:
             self.port = self._ready()
+            self._invite()
         except Missing:
             self.stop()
             raise
@@ -46,6 +48,21 @@ class Seapost:
             self._family.check()
             time.sleep(0.1)
         raise Missing(f"seapost is not ready within {STARTS_WITHIN_S} s: {self._family.said()[-300:]}")
+
+    def _invite(self) -> None:
+        """Makes the crowd's accounts, as useradd(8) does: the file is replaced."""
+        passwd = self._state / "accounts/passwd"
+        lines = [passwd.read_text()]
+        for number in range(CROWD):
+            name, uid = reader_name(number), _FIRST_UID + number
+            home = self.homes / name
+            home.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(home, uid, uid)
+            lines.append(f"{name}:x:{uid}:{uid}::{home}:/bin/false\n")
+        fresh = passwd.with_name("passwd+")
+        fresh.write_text("".join(lines))
+        fresh.rename(passwd)
 
     def processor_s(self) -> dict[str, float]:
         services = {
