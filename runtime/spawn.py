@@ -10,7 +10,7 @@ from mail.limits import ADDRESS_MAX_OCTETS
 
 NAME_MAX_OCTETS = 1 + ADDRESS_MAX_OCTETS  # of an Account.key on the wire: users/assign may name any local part
 SECRET_MAX_OCTETS = 512  # libcrypt's CRYPT_MAX_PASSPHRASE_SIZE
-REQUEST = struct.Struct(f"<IBBH{NAME_MAX_OCTETS}s{SECRET_MAX_OCTETS}s")  # serial, purpose, two lengths, name, secret
+REQUEST = struct.Struct(f"<IBHH{NAME_MAX_OCTETS}s{SECRET_MAX_OCTETS}s")  # serial, purpose, two lengths, name, secret
 REPLY = struct.Struct("<IB")  # serial, Status; with the child's socket when OK
 GREETING = struct.Struct("<BB")  # the child's first octets: Status, errno
 

@@ -28,6 +28,7 @@ from runtime.spawn import GREETING, REPLY, REQUEST, Purpose, Status
 
 # Twice the warm children of a front: those that were told to end may still be ending.
 CHILDREN_MAX = 128
+ASKED_OCTETS = 200 * REQUEST.size  # on their way to here: the kernel doubles it, for its own records are as long
 CROWD_MAX = 256  # requests that wait for one of them to end; the front gives up before they get old
 ENDING_MAX = 8  # children of one account that were told to end and have not: its home hangs; others need the room
 # Passwords being checked at once: each is a core's work for up to a quarter of a second; others wait in line.
@@ -61,6 +62,7 @@ class Spawner:
         """Forks the spawner. Call it first of all: nothing with threads may be imported yet."""
         assert "grpc" not in sys.modules, "the spawner must be forked before gRPC is imported"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ASKED_OCTETS)
         front = os.getpid()
         pid = os.fork()
         if pid == 0:
