@@ -5,6 +5,8 @@ People, bounces and scripts know them by heart; every text stands here once.
 
 import errno
 
+from mail import trouble
+
 NO_MAILBOX = "Sorry, no mailbox here by that name. (#5.1.1)\n"
 NO_HOST = "Sorry, address must include host name. (#5.1.3)\n"
 NO_ALIAS = "Unable to find alias user!\n"
@@ -18,6 +20,7 @@ DOT_PROGRAM_IN_LIST = "Uh-oh: .qmail has prog delivery but has x bit set. (#4.7.
 NO_MAILDIR = "Unable to chdir to maildir. (#4.2.1)\n"
 MAILDIR_TROUBLE = "Temporary error on maildir delivery. (#4.3.0)\n"
 MAILDIR_TIMEOUT = "Timeout on maildir delivery. (#4.3.0)\n"
+SLOW_LOCK = "File has been locked for 30 seconds straight. (#4.3.0)\n"
 CRASHED = "qmail-local crashed.\n"
 TROUBLE = "Temporary failure in qmail-lspawn.\n"
 FORWARD_TOO_LONG = "Unable to forward message: envelope address too long for qq (#5.1.3).\n"
@@ -35,21 +38,10 @@ FORWARD_UNFIT = "Unable to forward message: an address in .qmail is not fit for 
 NO_CHILD = "Unable to start a process for the user. (#4.3.0)\n"
 OUT_OF_CONTACT = "The queue is out of reach: this delivery was not started. (#4.3.0)\n"
 
-_QMAIL_WORDS = {
-    errno.ENOENT: "file does not exist",
-    errno.EACCES: "access denied",
-    errno.EPERM: "permission denied",
-    errno.ENOSPC: "out of disk space",
-    errno.ENOTDIR: "not a directory",
-    errno.EISDIR: "is a directory",
-    errno.EEXIST: "file already exists",
-    errno.ETIMEDOUT: "timed out",
-}
-
 
 def because(number: int) -> str:
-    """qmail's words for an errno (error_str(3)); the system's name of those that it had none for."""
-    return _QMAIL_WORDS.get(number) or errno.errorcode.get(number, "unknown error")
+    """qmail's words for an errno."""
+    return trouble.words(number)
 
 
 def no_home(home: str, number: int) -> str:
@@ -58,6 +50,24 @@ def no_home(home: str, number: int) -> str:
 
 def cannot_open(name: str, number: int) -> str:
     return f"Unable to open {name}: {because(number)}. (#4.3.0)\n"
+
+
+def cannot_open_mbox(path: str, number: int) -> str:
+    return f"Unable to open {path}: {because(number)}. (#4.2.1)\n"
+
+
+def not_an_mbox(path: str) -> str:
+    """qmail wrote into FIFOs and devices, or waited for them."""
+    return f"Unable to open {path}: it is not a file. (#4.2.1)\n"
+
+
+def cannot_lock(path: str, number: int) -> str:
+    """qmail went on without the lock."""
+    return f"Unable to lock {path}: {because(number)}. (#4.3.0)\n"
+
+
+def cannot_write(path: str, number: int) -> str:
+    return f"Unable to write {path}: {because(number)}. (#4.3.0)\n"
 
 
 def did(files: int, forwards: int, programs: int) -> str:
