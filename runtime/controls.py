@@ -24,9 +24,13 @@ class Controls:
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
+    def path(self, name: str) -> str:
+        """Where a control file is, for a mistake's text."""
+        return os.path.join(self._directory, name)
+
     def text(self, name: str) -> str | None:
         """The whole file; None when there is none."""
-        path = os.path.join(self._directory, name)
+        path = self.path(name)
         try:
             with open(path, encoding="utf-8", opener=_at_once) as file:
                 content = file.read(_FILE_MAX_OCTETS + 1)
@@ -51,7 +55,7 @@ class Controls:
             return default
         found = control.integer(content)
         if found is None:
-            path = os.path.join(self._directory, name)
+            path = self.path(name)
             raise ConfigError([f"{path}: {control.line(content)[:60]!r} is not a number: write one, such as {default}"])
         return found
 
@@ -67,7 +71,7 @@ class Controls:
         """control/me, without which nothing starts."""
         name = self.line("me", "")
         if not name:
-            path = os.path.join(self._directory, "me")
+            path = self.path("me")
             raise ConfigError(
                 [f"{path}: missing or empty: write this host's full name into it (bin/seapost config-fast NAME)"]
             )

@@ -8,6 +8,8 @@ from runtime.accounts import Places
 from runtime.config import Address, ConfigError, addresses, integer, setting, text
 from runtime.controls import Controls, read_all
 from runtime.fronted import FrontedConfig
+from services.local import limits
+from services.local.limits import ProgramLimits
 
 # qmail's default. A slot is a place in a batch here, not a process: a machine with fast disks gains from more.
 CONCURRENCY_LOCAL = 10
@@ -27,7 +29,9 @@ class LocalConfig(FrontedConfig):
     queues: tuple[Address, ...] = setting("QUEUE_ADDRS", addresses)
     accounts_dir: str = setting("ACCOUNTS_DIR", text, "var/accounts")
     alias_dir: str = setting("ALIAS_DIR", text, "var/alias")
+    users_dir: str = setting("USERS_DIR", text, "var/users")
     homes_dir: str = setting("HOMES_DIR", text, "var/homes")
+    submit_dir: str = setting("SUBMIT_DIR", text, "")
     alias_uid: int = setting("ALIAS_UID", integer(1, _UID_MAX), "7790")
     front_uid: int | None = setting("FRONT_UID", optional_uid, "")
 
@@ -41,20 +45,24 @@ class Rules:
     routing: RoutingTable
     default_delivery: str
     concurrency: int
+    limits: ProgramLimits
 
     def __init__(self, directory: str) -> None:
         self._controls = Controls(directory)
         self.reread()
 
     def reread(self) -> None:
-        """locals, virtualdomains, percenthack, envnoathost, defaultdelivery, concurrencylocal, or ConfigError."""
+        """locals, virtualdomains, percenthack, envnoathost, defaultdelivery, concurrencylocal, softlimit,
+        timeoutprogram, outputbytes, or ConfigError."""
         controls = self._controls
         read_all(
             controls.routing,
             lambda: controls.text("defaultdelivery"),
             lambda: controls.integer("concurrencylocal", CONCURRENCY_LOCAL),
+            lambda: limits.read(controls),
         )
         self.routing = controls.routing()
+        self.limits = limits.read(controls)
         # Lines, as qmail-start's argument may be; an empty file is none.
         self.default_delivery = (controls.text("defaultdelivery") or "").strip("\n") or DEFAULT_DELIVERY
         # Read at the start only, like qmail's: the slots are with the queue by now.
