@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runtime import privilege
 from runtime.accounts import Places
 from runtime.config import ConfigError, ServiceConfig, load
-from runtime.spawner import Spawner, Work
+from runtime.offspring import Work
+from runtime.spawner import Spawner
 
 if TYPE_CHECKING:
     from runtime.serve import Process

@@ -14,6 +14,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
 _PR_CAP_AMBIENT = 47
@@ -82,6 +83,11 @@ def end_with_parent(parent: int, number: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Whoever loses its parent anywhere below this process becomes its child, and not init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _change(uid: int, gid: int, groups: list[int]) -> None:

@@ -16,7 +16,7 @@ from mail.maildir import delivery_name
 from mail.outcome import Deferred, Failed
 from runtime.clock import Chance, Clock, SystemChance, SystemClock
 from runtime.durable import Disk
-from runtime.spawner import Work
+from runtime.offspring import Work
 from services.local import batch, dotqmail, lookup, texts
 from services.local.batch import Answer, Done, Question
 from services.local.config import LocalConfig

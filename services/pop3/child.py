@@ -13,7 +13,7 @@ from mail.accounts import Account, Shadow
 from runtime import passwords
 from runtime.clock import SystemClock
 from runtime.durable import Disk
-from runtime.spawner import Work
+from runtime.offspring import Work
 from services.pop3 import exchange
 from services.pop3.config import Pop3Config
 from services.pop3.exchange import ExchangeError, OpenMaildrop, OpenMessage, Settle

@@ -16,9 +16,10 @@ import pytest
 from mail.accounts import Account, Shadow
 from runtime.accounts import Places
 from runtime.children import Children, SpawnError
+from runtime.offspring import Work
 from runtime.passwords import is_usable
 from runtime.spawn import Status
-from runtime.spawner import Spawner, Work
+from runtime.spawner import Spawner
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="needs root: run the tests as root to see the change of user")
