@@ -230,13 +230,16 @@ class _End:
 
 
 def _matched(entries: Sequence[Entry], there: dict[int, list[int]]) -> list[bool]:
-    """Equal entries, to one person twice, need as many places."""
-    taken: set[int] = set()
-    found = []
-    for number, entry in enumerate(entries):
-        free = [position for position in there.get(number, ()) if position not in taken]
-        found.append(len(free) > entry.before)
-        taken.update(free[-1:] if found[-1] else ())
+    """Which entries are there. Equal ones, as to somebody who is named twice, share their places: what earlier lines
+    put there counts first."""
+    found = [False] * len(entries)
+    equal: dict[int, list[int]] = {}
+    for number, places in there.items():
+        equal.setdefault(places[0], []).append(number)
+    for numbers in equal.values():
+        ours = len(there[numbers[0]]) - sum(entries[number].before for number in numbers)
+        for number in sorted(numbers)[: max(0, ours)]:
+            found[number] = True
     return found
 
 

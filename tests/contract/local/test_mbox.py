@@ -183,6 +183,13 @@ def test_an_mbox_that_a_qmail_file_names_twice_gets_two(tmp_path: Path) -> None:
     assert (tmp_path / "m").read_bytes() == stands() * 2
 
 
+def test_somebody_who_is_named_twice_and_names_his_mbox_twice_gets_four(tmp_path: Path) -> None:
+    for _ in range(2):
+        append(tmp_path / "m", entry(before=0), entry(before=0))
+        append(tmp_path / "m", entry(before=1), entry(before=1))
+    assert (tmp_path / "m").read_bytes() == stands() * 4
+
+
 def test_a_file_that_may_not_be_read_is_written_to() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m"
