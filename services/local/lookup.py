@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from mail.outcome import Deferred, Failed
 from services.local import dotqmail, texts
 
-# As open(2) says that there is no such file. Everything else is ignorance: later.
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO})
+# As open(2) says that there is no such file; links that go in a circle are none for qmail either. Everything else is
+# ignorance: later.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.ELOOP})
 _WRITABLE_BY_OTHERS = 0o002  # conf-patrn of qmail
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO or a device must not hold us up
 

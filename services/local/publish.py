@@ -60,9 +60,14 @@ class Publisher:
         """Puts every copy into the Maildir at `path`, durably, or says in its `trouble` why not. A missing Maildir is
         made when `make` says so. `crowded`: many others write at the same time."""
         try:
-            tmp, new, cur = self._open(path, make)
+            root = self._open(path, make)
         except OSError as error:
             _fail(copies, texts.NO_MAILDIR if _is_absent(error) else texts.maildir_trouble(error.errno or 0))
+            return
+        try:
+            tmp, new, cur = self._open_parts(root)
+        except OSError as error:
+            _fail(copies, texts.maildir_trouble(error.errno or 0))
             return
         try:
             self._together = not crowded and len(copies) >= SYNC_TOGETHER_MIN and self._may_sync_together
@@ -92,14 +97,16 @@ class Publisher:
         self._disk.sync_file(new)
         faults.point(Point.PUBLISH_AFTER_SYNC)
 
-    def _open(self, path: str, make: bool) -> tuple[int, int, int]:
+    def _open(self, path: str, make: bool) -> int:
         if make:
             self._make(path)
-        root = os.open(path, _DIRECTORY)
+        return os.open(path, _DIRECTORY)
+
+    def _open_parts(self, root: int) -> tuple[int, int, int]:
         opened: list[int] = []
         try:
             for name in ("tmp", "new", "cur"):
-                opened.append(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=root))
+                opened.append(self._open_part(root, name))
         except OSError:
             for fd in opened:
                 os.close(fd)
@@ -108,6 +115,15 @@ class Publisher:
             with contextlib.suppress(OSError):
                 os.close(root)
         return opened[0], opened[1], opened[2]
+
+    def _open_part(self, root: int, name: str) -> int:
+        try:
+            return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+        except FileNotFoundError:
+            if name != "cur":
+                raise
+        self._disk.make_directory(name, dir_fd=root)  # qmail delivers without one, and a reader misses it
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
 
     def _make(self, path: str) -> None:
         """The Maildir with all its parts, 0700, durable. One that was half made is finished."""
@@ -223,4 +239,4 @@ def _fail(copies: Sequence[Copy], trouble: str) -> None:
 
 
 def _is_absent(error: OSError) -> bool:
-    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)

@@ -135,6 +135,17 @@ def test_a_maildir_that_was_half_made_is_finished(tmp_path: Path) -> None:
     assert found[0].trouble == ""
 
 
+def test_a_maildir_without_cur_gets_one_and_without_another_part_does_not(tmp_path: Path) -> None:
+    for missing in ("tmp", "new", "cur"):
+        maildir = tmp_path / missing
+        for one in {"tmp", "new", "cur"} - {missing}:
+            (maildir / one).mkdir(parents=True)
+        found = copies("a")
+        publisher().publish(str(maildir), found, make=False)
+        assert found[0].trouble == ("" if missing == "cur" else texts.MAILDIR_TROUBLE)
+        assert (maildir / missing).exists() == (missing == "cur")
+
+
 @pytest.mark.parametrize("part", ["tmp", "new", "cur"])
 def test_a_link_in_place_of_a_part_leads_nowhere(tmp_path: Path, part: str) -> None:
     maildir, elsewhere = tmp_path / "Maildir", tmp_path / "elsewhere"
@@ -145,7 +156,7 @@ def test_a_link_in_place_of_a_part_leads_nowhere(tmp_path: Path, part: str) -> N
     (maildir / part).symlink_to(elsewhere)
     found = copies("a")
     publisher().publish(str(maildir), found, make=True)
-    assert found[0].trouble == texts.NO_MAILDIR
+    assert found[0].trouble == texts.MAILDIR_TROUBLE
     assert os.listdir(elsewhere) == []
 
 
