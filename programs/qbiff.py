@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def announcement(local: bytes, sender: bytes, message: Iterable[bytes]) -> bytes:
-    """What a terminal shows: to whom, from whom, the beginning of subject and body, and no control character of theirs."""
+    """What a terminal shows: to whom, from whom, the beginning of subject and body, without control characters."""
     header, body = fields.split(message, limits.HEADER_MAX_OCTETS)
     text = b"    " + b"".join(fields.value(field) for field in header if fields.name(field) == b"subject")
     for line in body:
