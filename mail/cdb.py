@@ -6,6 +6,12 @@ what the keys mean. Whoever reads a file that is not one gets BadCdb, never a pa
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    Octets = bytes | mmap  # a file that is mapped is not read but where it is looked at
 
 _PAIR = struct.Struct("<II")
 _TABLES = 256
@@ -36,7 +42,7 @@ def make(records: Iterable[tuple[bytes, bytes]]) -> bytes:
     return bytes(head + body)
 
 
-def records(cdb: bytes) -> Iterator[tuple[bytes, bytes]]:
+def records(cdb: "Octets") -> Iterator[tuple[bytes, bytes]]:
     """Every key and its value in the order in which they were put in; equal keys each time. BadCdb."""
     at, end = _RECORDS_AT, _records_end(cdb)
     while at < end:
@@ -44,15 +50,17 @@ def records(cdb: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield key, value
 
 
-def find(cdb: bytes, key: bytes) -> bytes | None:
+def find(cdb: "Octets", key: bytes) -> bytes | None:
     """The first value of this key; None when there is none. BadCdb."""
     return next(values(cdb, key), None)
 
 
-def values(cdb: bytes, key: bytes) -> Iterator[bytes]:
+def values(cdb: "Octets", key: bytes) -> Iterator[bytes]:
     """Every value of this key, in the order in which they were put in. BadCdb."""
     number = _hash(key)
     start, slots = _pair(cdb, number % _TABLES * _PAIR.size)
+    if start + slots * _PAIR.size > len(cdb):
+        raise BadCdb("a table lies outside the file")
     for step in range(slots):
         slot = (number // _TABLES + step) % slots
         found, at = _pair(cdb, start + slot * _PAIR.size)
@@ -81,7 +89,7 @@ def _hash(key: bytes) -> int:
     return number
 
 
-def _records_end(cdb: bytes) -> int:
+def _records_end(cdb: "Octets") -> int:
     """Where the records end, which is where the tables begin."""
     places = [_pair(cdb, number * _PAIR.size) for number in range(_TABLES)]
     end = min(at for at, _ in places)
@@ -90,7 +98,7 @@ def _records_end(cdb: bytes) -> int:
     return end
 
 
-def _record(cdb: bytes, at: int, end: int) -> tuple[bytes, bytes, int]:
+def _record(cdb: "Octets", at: int, end: int) -> tuple[bytes, bytes, int]:
     """(key, value, where the next record begins)."""
     key_size, value_size = _pair(cdb, at)
     key_at = at + _PAIR.size
@@ -100,7 +108,7 @@ def _record(cdb: bytes, at: int, end: int) -> tuple[bytes, bytes, int]:
     return cdb[key_at:value_at], cdb[value_at : value_at + value_size], value_at + value_size
 
 
-def _pair(cdb: bytes, at: int) -> tuple[int, int]:
+def _pair(cdb: "Octets", at: int) -> tuple[int, int]:
     if at + _PAIR.size > len(cdb):
         raise BadCdb("the file is too short")
     first, second = _PAIR.unpack_from(cdb, at)
