@@ -53,6 +53,7 @@ def become(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
     parent, number = os.getppid(), ctypes.c_int()
     _libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0)
     if os.getresuid() != (uid, uid, uid):
+        _drop_bounding(frozenset())  # while there may still be CAP_SETPCAP
         _change(uid, gid, sorted({gid, *groups}))
     if uid == 0 or os.getresuid() != (uid, uid, uid):
         raise PrivilegeError(errno.EPERM, "the uid did not change")
@@ -65,10 +66,7 @@ def become(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
 def seal(keep: Iterable[Capability]) -> None:
     """No new privileges, none of the capabilities but `keep`, and a memory that nobody else may look into."""
     kept = frozenset(int(one) for one in keep)
-    for number in range(_CAPABILITIES):
-        if number not in kept:
-            # Fails without CAP_SETPCAP or for a number the kernel lacks; no_new_privs closes the same door.
-            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _drop_bounding(kept)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _set_capabilities(kept)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -115,6 +113,13 @@ def _must_not_regain() -> None:
     except PermissionError:
         return
     raise PrivilegeError(errno.EPERM, "the groups could be changed again")
+
+
+def _drop_bounding(kept: frozenset[int]) -> None:
+    """Fails without CAP_SETPCAP or for a number the kernel lacks; no_new_privs closes the same door."""
+    for number in range(_CAPABILITIES):
+        if number not in kept:
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
 def _set_capabilities(kept: frozenset[int]) -> None:
