@@ -7,7 +7,6 @@ import errno
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
 from mail import trouble
 from programs.complaint import PERMANENT, TEMPORARY, Fatal, because, die, reported
@@ -74,7 +73,7 @@ def _copy(head: bytes, beginning: int) -> None:
         raise because("unable to copy input: ", error) from error
 
 
-def _become(end: int, command: Sequence[str]) -> NoReturn:
+def _become(end: int, command: Sequence[str]) -> None:
     """execvp(3), with the pipe as standard input."""
     os.dup2(end, 0)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
