@@ -39,9 +39,7 @@ class Names:
     plus: bytes
 
     def complete(self, address: bytes) -> bytes:
-        """The address in full: `box` gets the host, `box@host` the domain, `box@host+` the plus domain."""
-        if address.endswith(b"@"):
-            address += self.host
+        """The address with its domain in full: `box@host` gets the domain, `box@host+` the plus domain."""
         if address.endswith(b"+"):
             address = address[:-1] + b"." + self.plus
         host = address[max(address.rfind(b"@"), 0) :]
@@ -81,7 +79,7 @@ def records(instruction: bytes, names: Names) -> Iterator[tuple[bytes, bytes]]:
             if alias:
                 commands.append(b"&" + full)
             alias = _recipient(found, has_host)
-            full = _bounded(names.complete(alias))
+            full = _bounded(names.complete(alias + names.host if alias.endswith(b"@") else alias))
     if bool(alias) != bool(commands):
         raise _unparsable(instruction)
     if commands:
@@ -119,7 +117,7 @@ def included(line: bytes, names: Names) -> Iterator[bytes]:
             for opening, kind in ((b"/", b"file"), (b"|", b"program")):
                 if not has_host and found.startswith(opening):
                     raise BadLine(kind + b" delivery " + _shown(found) + b" not supported")
-            yield b"&" + _listed(names.complete(found if has_host else found + b"@"))
+            yield b"&" + _listed(names.complete(found if has_host else found + b"@" + names.host))
 
 
 def _found(line: bytes) -> Iterator[tuple[bool, bytes, bool]]:

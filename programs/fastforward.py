@@ -49,7 +49,7 @@ class Forwarding:
     _done: set[bytes] = field(default_factory=set)
 
     def decide(self, address: bytes) -> None:
-        """Runs the programs, and gathers the recipients, which are not sent to; raises Unknown,
+        """Runs the programs, and gathers the recipients in the order of the database; raises Unknown,
         ProgramFailed and Fatal."""
         self._done.add(address)
         if self.sender not in _NULL_SENDERS:
@@ -69,6 +69,7 @@ class Forwarding:
                 self._address(command[1:])
             else:
                 self._todo += [one for one in _mailing_list(command) if not one.startswith((b"|", b"!"))]
+        self.recipients.reverse()
 
     def _address(self, address: bytes) -> None:
         """An address among the commands: only an instruction of its own name counts, and one without an owner."""
@@ -160,7 +161,7 @@ def _show(todo: Forwarding) -> None:
         say("no forwarding")
         return
     say(b"from <" + _shown(todo.sender) + b">")
-    for recipient in reversed(todo.recipients):
+    for recipient in todo.recipients:
         say(b"to <" + _shown(recipient) + b">")
 
 
