@@ -6,7 +6,6 @@ mail/injection.py. A field that cannot be read ends it before anything is handed
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
 
 from mail import fields, limits, qualify, rfc822
 from mail.injection import Author, Injection
@@ -42,10 +41,15 @@ class _Order:
 
 def main(words: Sequence[str]) -> int:
     """0 when the message is queued or printed; 100 for a mistake in words or message, 111 for trouble."""
+    return inject(words, lines())
+
+
+def inject(words: Sequence[str], message: Iterable[bytes]) -> int:
+    """As `main`, for a message that comes as lines (mail/fields.py, `split`)."""
     try:
         author = _author()
         order = _order(words, author)
-        return _inject(author, order) if order else PERMANENT
+        return _inject(author, order, message) if order else PERMANENT
     except Fatal as fatal:
         _die(fatal.text + b"\n")
         return fatal.status
@@ -129,27 +133,28 @@ def _recipient(author: Author, word: bytes) -> bytes:
         raise Fatal(PERMANENT, b"unable to parse address: " + word) from error
 
 
-def _inject(author: Author, order: _Order) -> int:
+def _inject(author: Author, order: _Order, message: Iterable[bytes]) -> int:
     injection = Injection(author)
+    try:
+        header, body = fields.split(message, HEADER_MAX_OCTETS)
+    except fields.TooLarge as error:
+        raise Fatal(PERMANENT, f"header of more than {HEADER_MAX_OCTETS} octets") from error
+    for field in header:
+        injection.field(field)
+    sender, head = injection.sender(), injection.head()
+    if order.prints:
+        return _print((b"Return-Path: <%b>\n" % rfc822.quoted(sender), head), body)
+    recipients = list(order.recipients)
+    if order.strategy != _WORDS:
+        recipients += injection.recipients()
+    return _queue(sender, recipients, _gathered(head, body))
+
+
+def lines() -> Iterator[bytes]:
+    """The lines of standard input, cut where they are longer than a header may be."""
     with open(0, "rb", closefd=False) as source:
-        try:
-            header, body = fields.split(_lines(source), HEADER_MAX_OCTETS)
-        except fields.TooLarge as error:
-            raise Fatal(PERMANENT, f"header of more than {HEADER_MAX_OCTETS} octets") from error
-        for field in header:
-            injection.field(field)
-        sender, head = injection.sender(), injection.head()
-        if order.prints:
-            return _print((b"Return-Path: <%b>\n" % rfc822.quoted(sender), head), body)
-        recipients = list(order.recipients)
-        if order.strategy != _WORDS:
-            recipients += injection.recipients()
-        return _queue(sender, recipients, _gathered(head, body))
-
-
-def _lines(source: BinaryIO) -> Iterator[bytes]:
-    while line := source.readline(HEADER_MAX_OCTETS + 1):
-        yield line
+        while line := source.readline(HEADER_MAX_OCTETS + 1):
+            yield line
 
 
 def _gathered(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:

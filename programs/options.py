@@ -18,15 +18,20 @@ class Options:
         """`letters` as for getopt(3): a colon behind those that take a word."""
         self._program = program
         self._letters = letters
+        self._cluster = ""
         self.rest = list(words)
+
+    def skip(self) -> None:
+        """The letters that stand in the same word as the last one are none."""
+        self._cluster = ""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         while self.rest and self.rest[0].startswith("-") and self.rest[0] != "-":
-            cluster = self.rest.pop(0)[1:]
-            if cluster.startswith("-"):
+            self._cluster = self.rest.pop(0)[1:]
+            if self._cluster.startswith("-"):
                 return
-            while cluster:
-                letter, cluster = cluster[0], cluster[1:]
+            while self._cluster:
+                letter, self._cluster = self._cluster[0], self._cluster[1:]
                 place = self._letters.find(letter) if letter != ":" else -1
                 if place < 0:
                     yield self._wrong("illegal option", letter)
@@ -34,11 +39,11 @@ class Options:
                 if self._letters[place + 1 : place + 2] != ":":
                     yield letter, ""
                     continue
-                if not cluster and not self.rest:
+                word, self._cluster = self._cluster, ""
+                if not word and not self.rest:
                     yield self._wrong("option requires an argument", letter)
                     return
-                word, cluster = cluster or self.rest.pop(0), ""
-                yield letter, word
+                yield letter, word or self.rest.pop(0)
 
     def _wrong(self, what: str, letter: str) -> tuple[str, str]:
         say(octets(f"{self._program}: {what} -- {letter}"))

@@ -11,6 +11,7 @@ TABLE = {
     "forward": "forward",
     "maildir2mbox": "maildir2mbox",
     "maildirmake": "maildirmake",
+    "mailq": "mailq",
     "mailsubj": "mailsubj",
     "newaliases": "newaliases",
     "newinclude": "newinclude",
