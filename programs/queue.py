@@ -17,12 +17,22 @@ def main(words: Sequence[str]) -> int:
     signal.alarm(_ALARM_S)
     os.environ.pop("QMAILQUEUE", None)  # that is how others reach this program
     try:
-        hand_in(_octets(0), _octets(1))
+        hand_in(_octets(0), _envelope(1))
     except NotQueued as not_queued:
         return not_queued.code
     except OSError:
         return READ_ERROR
     return 0
+
+
+def _envelope(fd: int) -> Iterator[bytes]:
+    """Up to its end, which is the first record that is empty: whoever wrote it may keep the pipe open."""
+    last = b""
+    for octets in _octets(fd):
+        yield octets
+        if b"\0\0" in last + octets:
+            return
+        last = octets[-1:]
 
 
 def _octets(fd: int) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ _TEMPORARY_WORDS = "Zqq temporary problem (#4.3.0)"
 _CRASHED_WORDS = "qq crashed (#4.3.0)"
 
 _SIZE = struct.Struct("!I")
-_PIECE_OCTETS = 128 * 1024  # a write of this size or two fills a socket's buffer
+_PIECE_OCTETS = 64 * 1024  # local takes smaller ones only at the end
 _ANSWER_MAX_OCTETS = 1_024
 
 # For how long local may say nothing. Finding out what became of a message while the queue is replaced takes it a minute
@@ -62,7 +62,13 @@ _ANSWER_MAX_OCTETS = 1_024
 SILENCE_S = 600.0
 # A service that restarts is back within seconds, and many who call a program never look at its exit status.
 _WAIT_FOR_SOCKET_S = 10.0
+# A user who has too many connections is told to come back: then the others are queued first.
+_WAIT_FOR_TURN_S = 120.0
+# For how long a local may be silent at the beginning, where it has nothing to do but to say that it is there.
+_GREETING_S = 20.0
 _PAUSE_S = 0.2
+# When there are several locals, what the most knowing of them said.
+_TELLING = (NOT_REACHED, SILENT, TOLD_LATER)
 
 
 class NotQueued(Exception):
@@ -98,7 +104,7 @@ def hand_in(message: Iterable[bytes], envelope: Iterable[bytes]) -> str:
     with _connected() as sock:
         try:
             for part in (message, envelope):
-                for piece in _bounded(part):
+                for piece in _pieces(part):
                     sock.sendall(_SIZE.pack(len(piece)) + piece, socket.MSG_NOSIGNAL)
                 sock.sendall(_SIZE.pack(0), socket.MSG_NOSIGNAL)
         except TimeoutError as error:
@@ -108,10 +114,16 @@ def hand_in(message: Iterable[bytes], envelope: Iterable[bytes]) -> str:
         return _queued_as(_answer(sock))
 
 
-def _bounded(part: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(part: Iterable[bytes]) -> Iterator[bytes]:
+    """The same octets in pieces of one size; only the last is smaller."""
+    held = bytearray()
     for octets in part:
-        for start in range(0, len(octets), _PIECE_OCTETS):
-            yield octets[start : start + _PIECE_OCTETS]
+        held += octets
+        while len(held) >= _PIECE_OCTETS:
+            yield bytes(held[:_PIECE_OCTETS])
+            del held[:_PIECE_OCTETS]
+    if held:
+        yield bytes(held)
 
 
 def _answer(sock: socket.socket) -> bytes:
@@ -147,38 +159,59 @@ def _connected() -> socket.socket:
     from runtime.clock import SystemClock
 
     clock = SystemClock()
-    deadline = clock.monotonic() + _WAIT_FOR_SOCKET_S
+    began = clock.monotonic()
     while True:
         directories = list(place.socket_directories())
-        for directory in directories:
-            for path in _sockets(directory):
-                sock = _connect(path)
-                if sock is not None:
-                    return sock
-        if not directories or clock.monotonic() >= deadline:
-            raise NotQueued(NOT_REACHED)
+        told = [NOT_REACHED]
+        for path in (path for directory in directories for path in _sockets(directory)):
+            sock, code = _greeted(path)
+            if sock is not None:
+                return sock
+            told.append(code)
+        patience_s = _WAIT_FOR_TURN_S if TOLD_LATER in told else _WAIT_FOR_SOCKET_S
+        if not directories or clock.monotonic() >= began + patience_s:
+            raise NotQueued(max(told, key=_TELLING.index))
         select.select((), (), (), _PAUSE_S)
 
 
-def _sockets(directory: str) -> Iterator[str]:
+def _sockets(directory: str) -> list[str]:
+    """The sockets there, beginning with another one in each process; a leading dot is one that is being made."""
     try:
-        names = sorted(os.listdir(directory))
+        names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError:
-        return
-    for name in names:
-        if not name.startswith("."):  # one that is being made
-            yield os.path.join(directory, name)
+        return []
+    first = os.getpid() % (len(names) or 1)
+    return [os.path.join(directory, name) for name in names[first:] + names[:first]]
 
 
-def _connect(path: str) -> socket.socket | None:
+def _greeted(path: str) -> tuple[socket.socket | None, int]:
+    """A connection whose turn it is, or why not."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(SILENCE_S)
+    sock.settimeout(_GREETING_S)
     try:
-        sock.connect(path)
-    except OSError:  # a local that is gone, a file that is no socket, a path too long for one
-        sock.close()
-        return None
-    return sock
+        _connect(sock, path)
+        greeting = sock.recv(_ANSWER_MAX_OCTETS)
+    except TimeoutError:
+        greeting, code = b"", SILENT
+    except OSError:  # a local that is gone, or a file that is no socket
+        greeting, code = b"", NOT_REACHED
+    else:
+        code = TOLD_LATER
+    if greeting == b"+\n":
+        sock.settimeout(SILENCE_S)
+        return sock, 0
+    sock.close()
+    return None, code
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """By way of the directory's descriptor: the path may be longer than the 107 octets of a socket's."""
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
 
 
 # -- $QMAILQUEUE ------------------------------------------------------------------------------------------------------

@@ -33,15 +33,20 @@ C = TypeVar("C", bound=FrontedConfig)
 Main = Callable[[Spawner, C, "Process"], Coroutine[Any, Any, None]]
 
 
-def run(role: str, kind: type[C], work: Callable[[C], Work], main: Main[C]) -> None:
-    """Forks the spawner, drops to FRONT_UID, runs `main` as runtime/serve.py does."""
+def run(
+    role: str, kind: type[C], work: Callable[[C], Work], main: Main[C], as_root: Callable[[C], None] | None = None
+) -> None:
+    """Forks the spawner, calls `as_root` (which may raise ConfigError), drops to FRONT_UID, runs `main` as
+    runtime/serve.py does."""
     try:
         config = load(kind, os.environ)
+        spawner = Spawner.fork(config.places(), work(config))
+        if as_root is not None:
+            as_root(config)
     except ConfigError as error:
         from runtime import serve
 
         return serve.refuse(role, error)
-    spawner = Spawner.fork(config.places(), work(config))
     if config.front_uid is not None:
         privilege.become(config.front_uid, config.front_uid)
     from runtime import serve

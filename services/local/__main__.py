@@ -9,12 +9,13 @@ from runtime.config import EXIT_TEMPORARY
 from runtime.spawner import Spawner
 from services.local import child
 from services.local.config import LocalConfig, Rules
+from services.local.door import Door
 
 if TYPE_CHECKING:
     from runtime.serve import Process
 
 
-async def main(spawner: Spawner, config: LocalConfig, process: "Process") -> None:
+async def main(door: Door, spawner: Spawner, config: LocalConfig, process: "Process") -> None:
     """Builds the parts and hands them to each other, serves, drains."""
     import asyncio
 
@@ -27,6 +28,7 @@ async def main(spawner: Spawner, config: LocalConfig, process: "Process") -> Non
     from services.local.pool import Pool
     from services.local.server import AccountsServicer
     from services.local.settlement import Settlement
+    from services.local.submission import Submissions
 
     rules = Rules(config.control_dir)
     process.on_hangup(lambda: rules.reread_or(process.events.alert))
@@ -39,13 +41,12 @@ async def main(spawner: Spawner, config: LocalConfig, process: "Process") -> Non
     settlement = Settlement(process.clock, pool, accounts, worker.holds)
     front = Front(worker, pool, ownership, settlement, Surroundings(rules, process.events, give_up))
     AccountsServicer(rules, ownership, pool).register(process.rpc.grpc)
-    running = [asyncio.create_task(one) for one in (worker.run(front.take), pool.run(), settlement.run())]
-    for task in running:
-        task.add_done_callback(lambda ended: None if ended.cancelled() else give_up())
+    submissions = Submissions(door.sock, config.queues, process, accounts)
+    running = [process.keep(one) for one in (worker.run(front.take), pool.run(), settlement.run(), submissions.run())]
 
     await process.serve()
 
-    await worker.drain(DRAIN_S)
+    await asyncio.gather(worker.drain(DRAIN_S), submissions.close(DRAIN_S))
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
@@ -54,4 +55,5 @@ async def main(spawner: Spawner, config: LocalConfig, process: "Process") -> Non
 
 
 if __name__ == "__main__":
-    fronted.run("local", LocalConfig, child.work, main)
+    door = Door()
+    fronted.run("local", LocalConfig, child.work, functools.partial(main, door), door.open)

@@ -22,11 +22,12 @@ from typing import Any
 import grpc
 
 from cli import certs
-from proto import accounts_pb2, accounts_pb2_grpc, work_pb2, work_pb2_grpc
+from proto import accounts_pb2, accounts_pb2_grpc, queue_pb2_grpc, work_pb2, work_pb2_grpc
 from runtime import rpc
 from runtime.clock import SystemClock
 from runtime.config import Address
 from runtime.rpc import Identity, Server
+from tests.harness.postbox import Postbox
 
 ROOT = os.geteuid() == 0
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -130,6 +131,9 @@ class House:
             os.chown(self.state / "alias", ALIAS_UID, ALIAS_UID)
         self.log = self.state / "log"
         self.queue = Queue()
+        self.postbox = Postbox(LOG)
+        self.submit = self.state / "submit"
+        self.submit.mkdir(mode=0o755)
         self.events: list[dict[str, Any]] = []
         self.rpc = Address("127.0.0.1", 0)
         self.process: subprocess.Popen[bytes] | None = None
@@ -141,6 +145,7 @@ class House:
         if self._server is None:
             self._server = Server(self.identity("queue"), Address("127.0.0.1", 0))
             work_pb2_grpc.add_WorkServicer_to_server(self.queue, self._server.grpc)
+            queue_pb2_grpc.add_QueueServicer_to_server(self.postbox, self._server.grpc)
             await self._server.start()
         told = {
             "PATH": os.environ["PATH"],
@@ -151,6 +156,7 @@ class House:
             "HOMES_DIR": str(self.state / "homes"),
             "ALIAS_DIR": str(self.state / "alias"),
             "QUEUE_ADDRS": str(self._server.address),
+            "SUBMIT_DIR": str(self.submit),
             "LOG_FORMAT": "json",
             "FRONT_UID": str(FRONT_UID) if ROOT else "",
             "PYTHONDONTWRITEBYTECODE": "1",
