@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mail import rfc822
+from mail.forwarding import ADDRESS_MAX_OCTETS, BadLine
 from mail.rfc822 import AT, ATOM, COLON, COMMA, COMMENT, DOT, LEFT, LITERAL, QUOTE, RIGHT, SEMI, Token
-
-# Longer ones reach nobody, and one that did would fill the envelope of everybody beside it (newaliases(1)).
-ADDRESS_MAX_OCTETS = 800
 
 _WORDS = (ATOM, QUOTE, LITERAL)
 _PHRASE = (COMMENT, ATOM, QUOTE, AT, DOT)
@@ -19,15 +17,6 @@ _INCLUDE = (ATOM, b"include")
 
 # What the walk finds. An empty one in brackets is a mistake, an empty one between commas is nothing.
 _ADDRESS, _BRACKETED, _FILE = 1, 2, 3
-
-
-class BadLine(ValueError):
-    """A line that cannot be obeyed: qmail's words for it, and whether qmail calls it permanent (100) or not (111)."""
-
-    def __init__(self, text: bytes, permanent: bool = False) -> None:
-        self.text = text
-        self.permanent = permanent
-        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)

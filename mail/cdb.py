@@ -6,7 +6,8 @@ what the keys mean. Whoever reads a file that is not one gets BadCdb, never a pa
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # mypy knows the name; asking typing for it costs a program's start
 
 if TYPE_CHECKING:
     from mmap import mmap

@@ -1,76 +1,35 @@
-"""The forwarding database and the binary mailing lists of fastforward: their text forms and their octets.
+"""What the forwarding databases and the binary mailing lists of fastforward hold, and how it is shown.
 
-Pure: knows the syntax of setforward(1) and setmaillist(1), and what stands under `:target` (commands, each with a NUL
-behind it) and under `?target` (the owner's address) in a cdb. Who obeys the commands is programs/fastforward.py.
+Pure: knows what stands under `:target` (commands, each with a NUL behind it) and `?target` (the owner's address) in a
+cdb, and a list's lines. The tables that are compiled are mail/forwardtable.py and mail/aliases.py; who obeys the
+commands is programs/fastforward.py, for whose start this module imports little.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
-from mail.aliases import ADDRESS_MAX_OCTETS, BadLine
-
+# Longer ones reach nobody, and one that did would fill the envelope of everybody beside it (newaliases(1)).
+ADDRESS_MAX_OCTETS = 800
 # fastforward passes over a longer address in a database or a list.
 COMMAND_MAX_OCTETS = 900
 
-_FILE = (b".", b"/")
-_PROGRAM = (b"|", b"!")
+FILE = (b".", b"/")
+PROGRAM = (b"|", b"!")
 
-# A comment, blanks, a sign, an escaped octet, a NUL, anything else: up to the next one.
-_PIECE = re.compile(rb"#[^\n]*\n|#[^\n]*\Z|[ \t\n]+|([:,;])|\\\Z|\\(.)|(\0)|([^#: \t\n,;\\\0]+)", re.DOTALL)
-_SIGN, _ESCAPED, _NUL, _PLAIN = 1, 2, 3, 4
-_TO_ESCAPE = re.compile(rb"[\0- ,:;\\#\x80-\xff]")
+# What means something to setforward, and what is not plain ASCII (C's signed octets are below a blank).
+_ESCAPED = frozenset((*range(33), *b",:;\\#", *range(128, 256)))
+
+
+class BadLine(ValueError):
+    """A line that cannot be obeyed: qmail's words for it, and whether qmail calls it permanent (100) or not (111)."""
+
+    def __init__(self, text: bytes, permanent: bool = False) -> None:
+        self.text = text
+        self.permanent = permanent
+        super().__init__(text)
 
 
 class BadFormat(ValueError):
     """This is no forwarding database, or no mailing list, that setforward or setmaillist made."""
-
-
-def records(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The keys and values that a table of setforward(1) makes; raises BadLine, which is permanent."""
-    target = command = b""
-    found: list[bytes] = []
-    has_target = False  # its colon has been seen: what comes now are commands
-    for kind, octets in _pieces(table):
-        if kind != _SIGN:
-            if has_target:
-                command += octets
-            else:
-                target += octets
-        elif octets == b":":
-            if has_target:
-                raise BadLine(b"double colons are not permitted", permanent=True)
-            has_target = True
-        else:
-            if not has_target:
-                raise BadLine(b"commas are not permitted before colons", permanent=True)
-            if command.startswith(b"?"):
-                yield b"?" + target.lower(), command[1:]
-            elif command:
-                found.append(_command(command))
-            command = b""
-            if octets == b";":
-                if found:
-                    yield b":" + target.lower(), b"".join(one + b"\0" for one in found)
-                target, found, has_target = b"", [], False
-    if has_target or target:
-        raise BadLine(b"final instruction must end with semicolon", permanent=True)
-
-
-def _pieces(table: bytes) -> Iterator[tuple[int, bytes]]:
-    for found in _PIECE.finditer(table):
-        kind = found.lastindex or 0
-        if kind == _NUL or found[_ESCAPED] == b"\0":
-            raise BadLine(b"NUL bytes are not permitted", permanent=True)
-        if kind:
-            yield kind, found[kind]
-
-
-def _command(octets: bytes) -> bytes:
-    if octets.startswith(_FILE + _PROGRAM):
-        return octets
-    if len(octets) > ADDRESS_MAX_OCTETS:
-        raise BadLine(b"addresses over 800 bytes are not permitted", permanent=True)
-    return octets if octets.startswith(b"&") else b"&" + octets
 
 
 def printed(key: bytes, value: bytes) -> bytes:
@@ -91,8 +50,8 @@ def printed(key: bytes, value: bytes) -> bytes:
 
 
 def escaped(octets: bytes) -> bytes:
-    """With a backslash before everything that means something to setforward, and before what is not plain ASCII."""
-    return _TO_ESCAPE.sub(rb"\\\g<0>", octets)
+    """As setforward reads it: a backslash before what it would take for something else."""
+    return b"".join(b"\\%c" % octet if octet in _ESCAPED else b"%c" % octet for octet in octets)
 
 
 def commands(value: bytes) -> Iterator[bytes]:
@@ -101,7 +60,7 @@ def commands(value: bytes) -> Iterator[bytes]:
 
 
 def _is_known(command: bytes) -> bool:
-    return command.startswith(_FILE + _PROGRAM) or _is_address(command)
+    return command.startswith(FILE + PROGRAM) or _is_address(command)
 
 
 def _is_address(command: bytes) -> bool:
@@ -116,7 +75,7 @@ def mailing_list(lines: Iterable[bytes]) -> Iterator[bytes]:
             raise BadLine(b"NUL in input")
         if not line or line.startswith(b"#"):
             continue
-        if line.startswith(_FILE):
+        if line.startswith(FILE):
             yield line + b"\0"
             continue
         if len(line) > ADDRESS_MAX_OCTETS:
@@ -128,7 +87,7 @@ def mailing_list_printed(content: bytes) -> Iterator[bytes]:
     """The lines of a binary mailing list as setmaillist(1) reads them; raises BadFormat where it is none."""
     *whole, rest = content.split(b"\0")
     for command in whole:
-        if b"\n" in command or not (_is_address(command) or command.startswith(_FILE)):
+        if b"\n" in command or not (_is_address(command) or command.startswith(FILE)):
             raise BadFormat
         yield command + b"\n"
     if rest:

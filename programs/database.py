@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mail import cdb
-from mail.aliases import BadLine
+from mail.forwarding import BadLine
 from programs.complaint import PERMANENT, TEMPORARY, Fatal
 
 

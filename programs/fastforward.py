@@ -7,7 +7,6 @@ mail/forwarding.py. A database or a list that cannot be read defers the message,
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 
 from mail import cdb, forwarding
@@ -37,26 +36,27 @@ class ProgramFailed(Exception):
         super().__init__(status)
 
 
-@dataclass(slots=True)
 class Forwarding:
     """What becomes of one message: commands wait on a stack, and each is obeyed once."""
 
-    database: "Database"
-    sender: bytes
-    delivering: bool
-    recipients: list[bytes] = field(default_factory=list)
-    _todo: list[bytes] = field(default_factory=list)
-    _done: set[bytes] = field(default_factory=set)
+    def __init__(self, database: "Database", sender: bytes, delivering: bool) -> None:
+        """A message that is not to be delivered runs no program either: it says what it would run."""
+        self.sender = sender
+        self.recipients: list[bytes] = []
+        self._database = database
+        self._delivering = delivering
+        self._todo: list[bytes] = []
+        self._done: set[bytes] = set()
 
     def decide(self, address: bytes) -> None:
         """Runs the programs, and gathers the recipients in the order of the database; raises Unknown,
         ProgramFailed and Fatal."""
         self._done.add(address)
         if self.sender not in _NULL_SENDERS:
-            owner = self.database.find(b"?", _candidates(address))
+            owner = self._database.find(b"?", _candidates(address))
             if owner is not None:
                 self.sender = owner.partition(b"\0")[0]
-        value = self.database.find(b":", _candidates(address))
+        value = self._database.find(b":", _candidates(address))
         if value is None:
             raise Unknown
         self._obey(value)
@@ -73,8 +73,8 @@ class Forwarding:
 
     def _address(self, address: bytes) -> None:
         """An address among the commands: only an instruction of its own name counts, and one without an owner."""
-        if self.database.find(b"?", [address]) is None:
-            value = self.database.find(b":", [address])
+        if self._database.find(b"?", [address]) is None:
+            value = self._database.find(b":", [address])
             if value is not None:
                 self._obey(value)
                 return
@@ -84,7 +84,7 @@ class Forwarding:
         for command in forwarding.commands(value):
             if not command.startswith((b"|", b"!")):
                 self._todo.append(command)
-            elif self.delivering:
+            elif self._delivering:
                 _run(command)
             else:
                 say(b"run " + _shown(command))

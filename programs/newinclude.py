@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from mail import aliases
+from mail import aliases, forwarding
 from programs.complaint import PERMANENT, die, reported
 from programs.completion import names
 from programs.database import complaint
@@ -23,7 +23,7 @@ def _make(words: Sequence[str]) -> int:
     completing = names(os.environb)
     try:
         content = b"".join(_commands(file(words[0]), completing))
-    except aliases.BadLine as error:
+    except forwarding.BadLine as error:
         raise complaint(error) from error
     replace(f"{words[0]}.bin", f"{words[0]}.tmp", [content], WORLD_READABLE, "write to")
     return 0

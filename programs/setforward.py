@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mail import forwarding
+from mail import forwardtable
 from programs import database
 from programs.complaint import PERMANENT, die, reported
 from programs.replacement import replace
@@ -17,5 +17,5 @@ def main(words: Sequence[str]) -> int:
 
 
 def _set(words: Sequence[str]) -> int:
-    replace(words[0], words[1], [database.made(forwarding.records(standard_input()))])
+    replace(words[0], words[1], [database.made(forwardtable.records(standard_input()))])
     return 0

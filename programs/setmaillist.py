@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mail import aliases, forwarding
+from mail import forwarding
 from programs.complaint import PERMANENT, die, reported
 from programs.database import complaint
 from programs.replacement import WORLD_READABLE, replace
@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> int:
 def _set(words: Sequence[str]) -> int:
     try:
         content = b"".join(forwarding.mailing_list(standard_input().split(b"\n")))
-    except aliases.BadLine as error:
+    except forwarding.BadLine as error:
         raise complaint(error) from error
     replace(words[0], words[1], [content], WORLD_READABLE)
     return 0
