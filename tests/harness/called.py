@@ -1,0 +1,202 @@
+"""Recorded calls of programs: what one was given, and what a compiled qmail's program did with it.
+
+Reads and writes the files of tests/cases/programs (its README.md says what they look like) and makes such a call, with
+a qmail-queue that keeps what it gets. `python -m tests.harness.called QMAIL FILE…` writes down what the programs of an
+installed qmail do; run by hand and by root, in a mount namespace of its own, because dot-forward's paths are built in.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.harness.recorded import BadCase, Line, decoded, told
+
+CASES = Path(__file__).resolve().parents[1] / "cases" / "programs"
+MESSAGE = b"Subject: case\n\nhello\n"
+CONTROLS = {"me": "me.test", "defaulthost": "host", "defaultdomain": "domain.test", "plusdomain": "plus.test"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "USER": "ann",
+    "HOST": "d.test",
+    "LOCAL": "ann-x",
+    "SENDER": "joe@far.example",
+    "NEWSENDER": "ann-owner@d.test",
+    "UFLINE": "From joe@far.example Thu Jan  1 00:00:00 1970\n",
+    "RPLINE": "Return-Path: <joe@far.example>\n",
+    "DTLINE": "Delivered-To: ann@d.test\n",
+}
+_GIVEN = ("call", "env", "unset", "file", "script", "directory", "message", "pipe", "queue")
+_FOUND = ("exit", "out", "err", "envelope", "queued")
+# Keeps the message and the envelope, and ends as it is told.
+_QUEUE = """#!/bin/sh
+cat > "$KEPT/message"
+cat <&1 > "$KEPT/envelope"
+exit "$KEPT_EXIT"
+"""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a program. `ours` is what we do, when that is not what qmail did, and `reason` says why."""
+
+    name: str
+    given: list[Line] = field(default_factory=list)
+    qmail: list[Line] = field(default_factory=list)
+    ours: list[Line] = field(default_factory=list)
+    reason: str = ""
+
+    def all(self, word: str) -> list[Line]:
+        return [line for line in self.given if line.word == word]
+
+    @property
+    def words(self) -> list[str]:
+        return [os.fsdecode(decoded(word)) for word in shlex.split(self.all("call")[0].rest)]
+
+    @property
+    def message(self) -> bytes:
+        return next((line.octets or b"" for line in self.all("message")), MESSAGE)
+
+
+def read(path: Path) -> list[Call]:
+    """The calls of a file; BadCase says which line is none."""
+    calls: list[Call] = []
+    part: list[Line] = []
+    words: Sequence[str] = _GIVEN
+    for number, raw in enumerate(path.read_text().split("\n"), 1):
+        if raw.startswith("== "):
+            calls.append(Call(raw[3:]))
+            part, words = calls[-1].given, _GIVEN
+        elif raw == "-> qmail":
+            part, words = calls[-1].qmail, _FOUND
+        elif raw.startswith("-> seapost: "):
+            calls[-1].reason = raw.removeprefix("-> seapost: ")
+            part, words = calls[-1].ours, _FOUND
+        elif raw.startswith("|"):
+            last = part[-1]
+            open_end = (len(raw) - len(raw.rstrip("\\"))) % 2 == 1
+            octets = decoded(raw[1:-1]) if open_end else decoded(raw[1:]) + b"\n"
+            part[-1] = Line(last.word, last.rest, (last.octets or b"") + octets)
+        elif raw and not raw.startswith("#"):
+            word, _, rest = raw.partition(" ")
+            if not calls or word not in words:
+                raise BadCase(f"{path.name} line {number}: nobody knows what {word!r} means here")
+            part.append(Line(word, rest))
+    return calls
+
+
+def written(call: Call) -> str:
+    """A call as its file has it, without comments."""
+    text = [f"== {call.name}", *told(call.given), "-> qmail", *told(call.qmail)]
+    if call.ours:
+        text += [f"-> seapost: {call.reason}", *told(call.ours)]
+    return "\n".join(text) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where calls are made: the folder of the programs, one to work in, and what else the environment says."""
+
+    programs: Path
+    work: Path
+    environment: dict[str, str]
+
+    def make(self, call: Call) -> list[Line]:
+        """What came of a call."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        home, kept = self.work / "home", self.work / "kept"
+        home.mkdir(parents=True)
+        kept.mkdir()
+        (kept / "message.in").write_bytes(call.message)
+        _furnish(call, home)
+        queue = self.work / "queue"
+        queue.write_text(_QUEUE)
+        queue.chmod(0o755)
+        name, *words = call.words
+        environment = {**self._environment(call), "QMAILQUEUE": str(queue), "KEPT": str(kept)}
+        environment["KEPT_EXIT"] = next((line.rest for line in call.all("queue")), "0")
+        with (kept / "message.in").open("rb") as message:
+            ran = subprocess.run(
+                [self.programs / name, *words],
+                cwd=home,
+                env=environment,
+                stdin=None if call.all("pipe") else message,
+                input=call.message if call.all("pipe") else None,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+        found = [Line("exit", str(ran.returncode)), Line("out", "", ran.stdout), Line("err", "", _normal(ran.stderr))]
+        return [line for line in [*found, *_queued(kept)] if line.rest or line.octets]
+
+    def _environment(self, call: Call) -> dict[str, str]:
+        environment = ENVIRONMENT | self.environment
+        for line in call.all("env"):
+            name, _, value = line.rest.partition(" ")
+            environment[name] = os.fsdecode(decoded(value))
+        for line in call.all("unset"):
+            del environment[line.rest]
+        return environment
+
+
+def _furnish(call: Call, home: Path) -> None:
+    for line in call.given:
+        if line.word == "directory":
+            (home / line.rest).mkdir()
+        elif line.word in ("file", "script"):
+            (home / line.rest).write_bytes(line.octets or b"")
+            (home / line.rest).chmod(0o755 if line.word == "script" else 0o600)
+
+
+def _queued(kept: Path) -> Iterator[Line]:
+    envelope = kept / "envelope"
+    if envelope.exists() and envelope.read_bytes().endswith(b"\0\0"):
+        sender, *recipients = envelope.read_bytes()[:-2].split(b"\0")
+        yield Line("envelope", "", b"".join(one[1:] + b"\n" for one in (sender, *recipients)))
+        yield Line("queued", "", (kept / "message").read_bytes())
+
+
+def _normal(octets: bytes) -> bytes:
+    """Without what no two calls have alike: the number of a message."""
+    return re.sub(rb"\bqp \S+", b"qp {qp}", octets)
+
+
+def furnish_controls(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in CONTROLS.items():
+        (folder / name).write_text(text + "\n")
+
+
+def main(folder: Path, files: list[Path]) -> None:
+    """Records. Programs with built-in paths get control files and a qmail-queue in `folder`, seen by this run alone."""
+    if os.environ.get("RECORDING") != "1":
+        script = 'mount --make-rprivate / && mount -t tmpfs none "$0" && exec "$@"'
+        with tempfile.TemporaryDirectory(prefix="called-") as copy:
+            shutil.copytree(folder / "bin", Path(copy, "bin"))
+            words = [sys.executable, "-m", "tests.harness.called", str(folder), *map(str, files)]
+            environment = {**os.environ, "RECORDING": "1", "RECORDED": copy}
+            subprocess.run(["unshare", "-m", "sh", "-c", script, folder, *words], env=environment, check=True)
+        return
+    furnish_controls(folder / "control")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "qmail-queue").write_text(_QUEUE)
+    (folder / "bin" / "qmail-queue").chmod(0o755)
+    with tempfile.TemporaryDirectory(prefix="called-") as work:
+        bench = Bench(Path(os.environ["RECORDED"], "bin"), Path(work, "work"), {})
+        for path in files:
+            head = path.read_text().partition("\n== ")[0]
+            calls = read(path)
+            for call in calls:
+                call.qmail = bench.make(call)
+            path.write_text(head.rstrip("\n") + "\n\n" + "\n".join(map(written, calls)))
+            print(f"{path.name}: {len(calls)} calls")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
