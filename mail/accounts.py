@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from mail.address import lowered
+
 ALIAS = "alias"
 BREAK = "-"
 # The first ordinary uid where login.defs(5) says nothing.
@@ -17,7 +19,8 @@ NAME_MAX_OCTETS = 31
 
 # Homes that say "this account has none"; any other missing home may be a file system that is not mounted.
 _HOMELESS = frozenset({"/nonexistent", "/dev/null", "/var/empty", "/"})
-_NAME = re.compile(r"[a-z_][a-z0-9_.$-]{0,30}\Z")
+# getpwnam(3) finds any name; these cannot be taken for a path, a key of users/assign or a line of NIS.
+_NAME = re.compile(r"[a-z0-9_][!-.0-9;-@\[-~]{0,30}\Z")
 _UID_MIN = re.compile(r"^UID_MIN[ \t]+(\d{1,10})", re.MULTILINE)
 _ID_MAX = 0xFFFF_FFFE  # (uid_t) -1 means "leave it" to setresuid(2): such an id is no account
 
@@ -121,12 +124,12 @@ def candidates(local: str) -> Iterator[Candidate]:
 
     Names are compared in lower case; the extension keeps its case (qmail-getpw(8)).
     """
-    name = local.lower()
+    name = lowered(local)
     if _NAME.match(name):
         yield Candidate(name, "", "")
     at = local.rfind(BREAK)
     while at >= 0:
-        name = local[:at].lower()
+        name = lowered(local[:at])
         if _NAME.match(name):
             yield Candidate(name, BREAK, local[at + 1 :])
         at = local.rfind(BREAK, 0, at)

@@ -7,6 +7,7 @@ from mail.limits import ADDRESS_MAX_OCTETS
 # RFC 5321 4.1.2: Dot-string, with every printable UTF-8 character allowed as in RFC 6531.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -14,6 +15,12 @@ def split(address: str) -> tuple[str, str]:
     """(local part, domain) at the last @; an address without one has the domain ""."""
     local, at, domain = address.rpartition("@")
     return (local, domain) if at else (address, "")
+
+
+def lowered(text: str) -> str:
+    """A to Z in lower case, and nothing else: what qmail takes for equal in local parts. str.lower() would make a k of
+    the Kelvin sign, and so give one person's mail to another."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def acceptable(address: str) -> bool:

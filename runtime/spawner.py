@@ -256,6 +256,8 @@ def _live(control: socket.socket, places: Places, work: Work) -> None:
     # SETUID and SETGID make children; no KILL, for a user's child is killed by a sibling of the same uid.
     privilege.seal((privilege.Capability.SETUID, privilege.Capability.SETGID))
     privilege.adopt_orphans()
+    accounts = Accounts(places)
+    accounts.prime()
     gc.collect()
     gc.freeze()  # children share these pages instead of copying them at their first collection
-    _Loop(control, Accounts(places), work).run()
+    _Loop(control, accounts, work).run()

@@ -32,7 +32,8 @@ async def main(door: Door, spawner: Spawner, config: LocalConfig, process: "Proc
 
     rules = Rules(config.control_dir)
     process.on_hangup(lambda: rules.reread_or(process.events.alert))
-    accounts = Accounts(spawner.places)
+    accounts = Accounts(spawner.places, process.events.alert)
+    accounts.prime()
     ownership = Ownership(accounts, process.clock)
     give_up = functools.partial(process.stop, EXIT_TEMPORARY)
     children = Children(spawner, give_up)

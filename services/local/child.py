@@ -162,6 +162,8 @@ def _owner(job: Job) -> Owner:
 
 
 def _found(dash: str, ext: str) -> bool | None:
+    if dash and _home_trouble():  # what the delivery would say before it looks
+        return None
     try:
         return lookup.exists(dash, ext)
     except lookup.LookupTrouble:

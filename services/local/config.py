@@ -1,5 +1,6 @@
 """What local is told by its environment, and what it reads from the control directory."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,8 +36,13 @@ class LocalConfig(FrontedConfig):
     alias_uid: int = setting("ALIAS_UID", integer(1, _UID_MAX), "7790")
     front_uid: int | None = setting("FRONT_UID", optional_uid, "")
 
+    def underway_path(self) -> str:
+        """Where the front notes what it has begun and cannot do exactly once; "" for nowhere. It writes in no other
+        directory."""
+        return os.path.join(self.events_dir, f"{self.instance}.underway") if self.events_dir else ""
+
     def places(self) -> Places:
-        return Places.here(self.accounts_dir, self.homes_dir, self.alias_dir, self.alias_uid)
+        return Places.here(self.accounts_dir, self.homes_dir, self.alias_dir, self.alias_uid, self.users_dir)
 
 
 class Rules:

@@ -7,6 +7,7 @@ top and learns of an error only when it gets there.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mail.address import lowered
 from services.local import texts
 
 FILE_MAX_OCTETS = 64 * 1024  # a person's instructions; a list of thousands belongs into a list manager
@@ -52,10 +53,8 @@ Instruction = Maildir | Mbox | Program | Forward | Stop
 
 def file_names(dash: str, ext: str) -> Iterator[str]:
     """The files to look for, in order. `/` is left alone, as in qmail; `..` cannot occur, for dots become colons."""
-    safe = ext.lower().replace(".", ":")
+    safe = lowered(ext).replace(".", ":")
     yield f".qmail{dash}{safe}"
-    if not dash:
-        return
     for end in range(len(safe), -1, -1):
         if end == 0 or safe[end - 1] == "-":
             yield f".qmail{dash}{safe[:end]}default"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mail import address
 from mail.accounts import Account
 from mail.outcome import Deferred, Delivered, Failed, Outcome
-from runtime.accounts import AccountsError
+from runtime.accounts import AccountsError, AssignmentsError
 from runtime.children import SpawnError
 from runtime.events import Events
 from runtime.spawn import Status
@@ -21,7 +21,7 @@ from services.local import texts
 from services.local.batch import Done, Question
 from services.local.config import Rules
 from services.local.delivery import Job
-from services.local.ownership import Ownership, Person
+from services.local.ownership import Ownership, Person, Unserved
 from services.local.pool import ChildGone, Pool
 from services.local.settlement import Settlement
 from services.local.sweep import called
@@ -89,9 +89,14 @@ class Front:
         """Into the lane of the next account that may answer for the address."""
         try:
             person = next(persons, None)
+        except Unserved as unserved:
+            return self._settle(delivery, target, Deferred(unserved.report))
         except AccountsError as error:
             self._events.warning(str(error))
-            return self._settle(delivery, target, Deferred(texts.ACCOUNTS_UNREADABLE))
+            unread = isinstance(error, AssignmentsError)
+            return self._settle(
+                delivery, target, Deferred(texts.ASSIGN_UNREADABLE if unread else texts.ACCOUNTS_UNREADABLE)
+            )
         if person is None:
             return self._settle(delivery, target, Deferred(texts.NO_ALIAS))
         waiting = _Waiting(delivery, target, persons, person)

@@ -16,7 +16,7 @@ from runtime.children import SpawnError
 from runtime.spawn import Status
 from services.local.batch import Question
 from services.local.config import Rules
-from services.local.ownership import Ownership, Person
+from services.local.ownership import Ownership, Person, Unserved
 from services.local.pool import ChildGone, Pool
 
 _DELIVERABLE = accounts_pb2.CheckReply.DELIVERABLE
@@ -66,7 +66,7 @@ class AccountsServicer(accounts_pb2_grpc.AccountsServicer):
                     verdict = await self._ask(person)
                     if verdict is not None:
                         return verdict
-        except (AccountsError, SpawnError, ChildGone, TimeoutError):
+        except (AccountsError, Unserved, SpawnError, ChildGone, TimeoutError):
             return _UNSURE
         return _UNSURE  # not even alias is there, which defers every delivery too
 

@@ -22,6 +22,7 @@ MAILDIR_TROUBLE = "Temporary error on maildir delivery. (#4.3.0)\n"
 MAILDIR_TIMEOUT = "Timeout on maildir delivery. (#4.3.0)\n"
 SLOW_LOCK = "File has been locked for 30 seconds straight. (#4.3.0)\n"
 CRASHED = "qmail-local crashed.\n"
+AS_ROOT = "Not allowed to perform deliveries as root.\n"
 TROUBLE = "Temporary failure in qmail-lspawn.\n"
 FORWARD_TOO_LONG = "Unable to forward message: envelope address too long for qq (#5.1.3).\n"
 
@@ -32,6 +33,7 @@ DOT_TOO_MANY = "Uh-oh: .qmail file has too many instructions. (#4.2.1)\n"
 DOT_OTHERS = "Uh-oh: .qmail file belongs to another user. (#4.7.0)\n"
 NO_MBOX_YET = "Delivery to an mbox file is not supported yet. (#4.3.5)\n"
 NO_PROGRAM_YET = "Delivery to a program is not supported yet. (#4.3.5)\n"
+ASSIGN_UNREADABLE = "Trouble reading users/assign or users/cdb: ask for the alert of this host. (#4.3.0)\n"
 ACCOUNTS_UNREADABLE = "Unable to read the account files. (#4.3.0)\n"
 UNSAFE = "Unable to become the user. (#4.3.0)\n"
 FORWARD_UNFIT = "Unable to forward message: an address in .qmail is not fit for an envelope. (#4.3.5)\n"
@@ -46,6 +48,18 @@ def because(number: int) -> str:
 
 def no_home(home: str, number: int) -> str:
     return f"Unable to switch to {home}: {because(number)}. (#4.3.0)\n"
+
+
+def may_have_no_mail(uid: int, gid: int) -> str:
+    """Why users/assign cannot give mail to these ids; of root qmail said the same, of others nothing."""
+    if not uid:
+        return AS_ROOT
+    reason = "it is root's group" if not gid else f"uid {uid} is below UID_MIN"
+    return f"Not allowed to perform deliveries as uid {uid}, gid {gid} of users/assign: {reason}.\n"
+
+
+def home_of_another(uid: int) -> str:
+    return f"Home directory in users/assign does not belong to uid {uid}. (#4.3.5)\n"
 
 
 def cannot_open(name: str, number: int) -> str:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.accounts import Accounts, AccountsError, Places
+from mail import assign
+from runtime.accounts import GONE_S, Accounts, AccountsError, AssignmentsError, Places
+from runtime.clock import SystemClock
 
 
 def write(directory: Path, name: str, text: str) -> None:
@@ -91,3 +93,140 @@ def test_a_shadow_entry_is_found_and_a_missing_file_is_an_error(tmp_path: Path) 
     assert entry is not None
     assert entry.password_hash == "$6$x"
     assert accounts.shadow("bob") is None
+
+
+JOE = "=joe:joe:1001:100:/home/joe:::\n"
+ANN = "+ann-:ann:1002:100:/home/ann:-::\n"
+
+
+class Stopped(SystemClock):
+    """A clock that the test moves."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class Users:
+    """A directory of users/ with Accounts that look into it, and what they say to the operator."""
+
+    def __init__(self, path: Path, own: tuple[int, int] | None = None) -> None:
+        self.path = path
+        self.alerts: list[str] = []
+        self.clock = Stopped()
+        write(path, "passwd", "root:x:0:0::/root:/bin/sh\n")
+        places = Places(str(path), "/state/homes", "/state/alias", 7790, own, users_dir=str(path))
+        self.accounts = Accounts(places, self.alerts.append, self.clock)
+
+    def assigned(self, local: str) -> str | None:
+        found = self.accounts.assignment(local)
+        return found.key if found else None
+
+
+def test_an_assignment_is_obeyed_as_soon_as_the_text_is_replaced(tmp_path: Path) -> None:
+    users = Users(tmp_path)
+    assert users.assigned("joe") is None
+    write(tmp_path, "assign", JOE + ".\n")
+    assert users.assigned("joe") == "=joe"
+    write(tmp_path, "assign", ANN + ".\n")
+    assert (users.assigned("joe"), users.assigned("ann-x")) == (None, "+ann-")
+    assert users.alerts == []
+
+
+@pytest.mark.parametrize("spoilt", ["", ANN, ANN + "joe\n.\n"])
+def test_a_spoilt_text_changes_nothing_and_is_told_once(tmp_path: Path, spoilt: str) -> None:
+    users = Users(tmp_path)
+    write(tmp_path, "assign", JOE + ".\n")
+    users.accounts.prime()
+    write(tmp_path, "assign", spoilt)
+    for _ in range(3):
+        assert (users.assigned("joe"), users.assigned("ann-x")) == ("=joe", None)
+    [alert] = users.alerts
+    assert alert.startswith(f"{tmp_path}/assign: ")
+    assert "stays in force" in alert
+    write(tmp_path, "assign", ANN + ".\n")
+    assert users.assigned("ann-x") == "+ann-"
+
+
+def test_a_text_that_was_never_whole_leaves_everything_unknown(tmp_path: Path) -> None:
+    write(tmp_path, "assign", JOE)
+    users = Users(tmp_path)
+    users.accounts.prime()
+    for _ in range(2):
+        with pytest.raises(AssignmentsError, match="assign"):
+            users.assigned("somebody")
+    assert len(users.alerts) == 1
+    assert "deferred" in users.alerts[0]
+
+
+def test_a_text_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "assign").mkdir()
+    with pytest.raises(AccountsError, match="directory"):
+        Users(tmp_path).assigned("joe")
+
+
+def test_a_text_that_an_editor_has_away_for_a_moment_stays_in_force(tmp_path: Path) -> None:
+    users = Users(tmp_path)
+    write(tmp_path, "assign", JOE + ".\n")
+    assert users.assigned("joe") == "=joe"
+    os.unlink(tmp_path / "assign")
+    assert users.assigned("joe") == "=joe"
+    users.clock.now_s += GONE_S
+    assert users.assigned("joe") is None
+
+
+def test_cdb_is_read_where_there_is_no_text(tmp_path: Path) -> None:
+    users = Users(tmp_path)
+    (tmp_path / "cdb").write_bytes(assign.compiled(f"{JOE}.\n".encode()))
+    assert users.assigned("Joe") == "=joe"
+    write(tmp_path, "assign", ANN + ".\n")
+    assert users.assigned("joe") is None
+    os.unlink(tmp_path / "assign")
+    (tmp_path / "cdb").write_bytes(b"cut off")
+    assert users.assigned("ann-x") == "+ann-"
+    assert len(users.alerts) == 1
+
+
+def test_an_assigned_account_has_the_numbers_of_its_line_and_the_groups_of_its_user(tmp_path: Path) -> None:
+    users = Users(tmp_path)
+    write(tmp_path, "group", "friends:x:90:joe,ann\n")
+    write(tmp_path, "assign", JOE + ANN + "=rel:rel:1003:1003:homes/r/el:::\n.\n")
+    joe, ann, rel = (users.accounts.find(key) for key in ("=joe", "+ann-", "=rel"))
+    assert joe is not None
+    assert (joe.name, joe.uid, joe.gid, joe.groups, joe.home, joe.key) == ("joe", 1001, 100, (90,), "/home/joe", "=joe")
+    assert ann is not None
+    assert ann.key == "+ann-"
+    assert rel is not None
+    assert rel.home == "/state/homes/r/el"
+    assert users.accounts.find("=nobody") is None
+
+
+@pytest.mark.parametrize("ids", ["0:100", "1001:0", "999:100", "x:100"])
+def test_an_assignment_to_root_or_to_a_system_account_is_no_account(tmp_path: Path, ids: str) -> None:
+    users = Users(tmp_path)
+    write(tmp_path, "assign", f"=joe:joe:{ids}:/home/joe:::\n.\n")
+    assert users.assigned("joe") == "=joe"
+    assert users.accounts.find("=joe") is None
+
+
+def test_qmails_own_alias_user_is_the_alias_account_of_here(tmp_path: Path) -> None:
+    users = Users(tmp_path)
+    write(tmp_path, "assign", "+:alias:64010:2108:/var/qmail/alias:-::\n+a-:alias:120:120:/srv/a:-::\n.\n")
+    found = users.accounts.find("+")
+    assert found is not None
+    assert (found.uid, found.home, found.key) == (7790, "/state/alias", "+")
+    other = users.accounts.find("+a-")
+    assert other is not None
+    assert (other.uid, other.home) == (120, "/srv/a")
+
+
+def test_without_root_an_assigned_account_is_the_invoking_user_too(tmp_path: Path) -> None:
+    users = Users(tmp_path, own=(4321, 4321))
+    write(tmp_path, "assign", JOE + "=here:here:5:5:/:::\n=root:root:0:0:/:::\n.\n")
+    joe, here = users.accounts.find("=joe"), users.accounts.find("=here")
+    assert joe is not None
+    assert (joe.uid, joe.gid, joe.home) == (4321, 4321, "/state/homes/joe")
+    assert here is not None
+    assert (here.uid, here.home) == (4321, "/")
+    assert users.accounts.find("=root") is None

@@ -98,3 +98,26 @@ def test_a_name_of_32_octets_never_matches() -> None:
 @pytest.mark.parametrize("local", ["", "-", "--", "a/b", "ü", "a b", "-x", "..", "+x"])
 def test_what_no_account_is_called_belongs_to_alias_alone(local: str) -> None:
     assert list(candidates(local)) == [Candidate("alias", "-", local)]
+
+
+@pytest.mark.parametrize("name", ["007", "4u", "a+b", "j.doe", "x=y", "a@b", "samba$"])
+def test_a_name_need_not_be_one_that_useradd_likes(name: str) -> None:
+    assert name in parse_passwd(f"{name}:x:1001:100::/home/x:/bin/sh\n")
+    assert Candidate(name, "", "") in candidates(name)
+
+
+@pytest.mark.parametrize("name", ["=joe", "+joe", "-joe", ".", "..", "~joe", "a/b", "a b", "a:b", "Ann"])
+def test_what_looks_like_a_path_or_a_key_is_no_name(name: str) -> None:
+    assert parse_passwd(f"{name}:x:1001:100::/home/x:/bin/sh\n") == {}
+
+
+def test_only_the_letters_a_to_z_have_two_cases() -> None:
+    """The Kelvin sign becomes a k in str.lower(): that would be another person's mail."""
+    assert list(candidates("\u212aim")) == [Candidate("alias", "-", "\u212aim")]
+
+
+def test_accounts_are_equal_when_one_process_can_serve_both() -> None:
+    ann = Account("ann", 1001, 100, "/home/ann", "/bin/sh")
+    assert ann == Account("ann", 1001, 100, "/home/ann", assigned="=ann")
+    assert ann != Account("ann", 1001, 100, "/home/other")
+    assert (ann.key, Account("ann", 1, 1, "/", assigned="+a").key) == ("ann", "+a")
