@@ -28,7 +28,7 @@ COPY cli cli
 COPY programs programs
 COPY bin bin
 COPY control control
-RUN mkdir -p /state/control /state/alias /state/users /state/tls /state/log/events /state/spool /state/run \
+RUN mkdir -p /state/control /state/alias /state/users /state/tls /state/log/events /state/spool /state/run/submit \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash mail runtime proto cli programs
 EXPOSE 5700 9464
 

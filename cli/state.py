@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cli import accounts, certs, configfast, embedded
 from cli.places import CHECKOUT, Places
 from cli.refusal import Refusal
-from cli.topology import ALIAS_UID, BY_NAME, SERVICES
+from cli.topology import ALIAS_UID, BY_NAME, SERVICES, SUBMIT
 from runtime.clock import SystemClock
 from runtime.durable import Disk
 
@@ -81,7 +81,7 @@ def prepare(places: Places, environ: Mapping[str, str], owners: Owners) -> Prepa
 def _directories(places: Places, owners: Owners) -> None:
     for path in (places.state, places.control, places.alias, places.users, places.homes, places.tls):
         os.makedirs(path, mode=0o755, exist_ok=True)
-    for path in (places.log, places.events, places.run):
+    for path in (places.log, places.events, places.run, places.directory(SUBMIT)):
         os.makedirs(path, mode=0o755, exist_ok=True)
     os.makedirs(places.spool, mode=0o700, exist_ok=True)
     if owners.queue is not None:

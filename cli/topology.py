@@ -85,6 +85,7 @@ class Service:
 
 
 _EVENTS = "log/events/{service}"
+SUBMIT = "run/submit"  # where local's sockets are, over which programs hand in mail
 
 _COMMON = (
     Variable("INSTANCE", Source.INSTANCE),
@@ -138,6 +139,7 @@ SERVICES: tuple[Service, ...] = (
             Variable("ALIAS_DIR", Source.DIRECTORY, "alias"),
             Variable("USERS_DIR", Source.DIRECTORY, "users"),
             _HOMES,
+            Variable("SUBMIT_DIR", Source.DIRECTORY, SUBMIT),
             Variable("ALIAS_UID", Source.FIXED, str(ALIAS_UID)),
             _FRONT,
         ),
@@ -147,6 +149,7 @@ SERVICES: tuple[Service, ...] = (
             Directory("alias", writable=True),
             Directory("users"),
             Directory("homes", writable=True),
+            Directory(SUBMIT, writable=True),
         ),
         starts_as_root=True,
         needs=("queue",),

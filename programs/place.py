@@ -10,7 +10,7 @@ from collections.abc import Iterator
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _IN_CONTAINER = "/state"
-_ON_HOST = "/run/seapost"  # docker-compose.yml puts the sockets there, in the container and for the host
+_ON_HOST = "/run/seapost"
 
 
 def control() -> str:
@@ -34,13 +34,14 @@ def control_text(name: str) -> bytes | None:
 
 
 def socket_directories() -> Iterator[str]:
-    """Where local's sockets may be, the likeliest first: $SEAPOST_SOCKET_DIR alone, or those that exist of the state's
-    run/submit, the checkout's var/run/submit and /run/seapost."""
+    """Where local's sockets may be, the likeliest first: $SEAPOST_SOCKET_DIR alone; else those that exist of run/submit
+    in the state directory, the checkout's run/, where docker-compose.yml puts them, and /run/seapost."""
     named = os.environ.get("SEAPOST_SOCKET_DIR")
     if named:
         yield named
         return
     state = os.environ.get("SEAPOST_STATE")
-    for directory in (os.path.join(state or os.path.join(CHECKOUT, "var"), "run", "submit"), _ON_HOST):
+    of_state = os.path.join(state or os.path.join(CHECKOUT, "var"), "run", "submit")
+    for directory in (of_state, os.path.join(CHECKOUT, "run"), _ON_HOST):
         if os.path.isdir(directory):
             yield directory

@@ -17,6 +17,7 @@ import yaml
 
 from cli import topology
 from cli.topology import SERVICES, Service, Source
+from programs import place
 from runtime import probe, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +251,19 @@ def test_kubernetes_has_every_control_file_that_ships() -> None:
         if shipped.name != "README.md":
             assert control.get(shipped.name) == shipped.read_text(), f"copy {shipped.name} to k8s/base/control"
     assert {"me", "locals", "rcpthosts", "defaultdomain", "plusdomain"} <= set(control)
+
+
+def test_programs_on_the_host_look_where_compose_puts_the_sockets(tmp_path: Path, monkeypatch: Any) -> None:
+    (bind,) = (one for one in compose()["services"]["local"]["volumes"] if one.endswith(f":/state/{topology.SUBMIT}"))
+    monkeypatch.setattr(place, "CHECKOUT", str(tmp_path))
+    for name in ("SEAPOST_SOCKET_DIR", "SEAPOST_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    here = tmp_path / bind.split(":")[0]
+    here.mkdir()
+    assert str(here) in place.socket_directories()
+    of_up = tmp_path / "var" / topology.SUBMIT
+    of_up.mkdir(parents=True)
+    assert next(place.socket_directories()) == str(of_up)
 
 
 def test_init_is_told_the_same_in_both() -> None:

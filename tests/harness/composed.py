@@ -114,6 +114,7 @@ class ComposedStack:
             "POP3_PORT": str(self.pop3_port),
             "ACCOUNTS_DIR": str(self.directory / "accounts"),
             "HOMES_DIR": str(self.directory / "homes"),
+            "SUBMIT_DIR": str(self.directory / "submit"),
             "CONTROL_DIR": str(self.directory / "control"),
             "HEALTH_INTERVAL": "2s",
             "MAIL_NAME": "",
