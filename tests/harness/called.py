@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mail import cdb, forwardtable
 from tests.harness.recorded import BadCase, Line, decoded, told
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "programs"
@@ -32,8 +34,8 @@ ENVIRONMENT = {
     "RPLINE": "Return-Path: <joe@far.example>\n",
     "DTLINE": "Delivered-To: ann@d.test\n",
 }
-_GIVEN = ("call", "env", "unset", "file", "script", "directory", "message", "pipe", "queue")
-_FOUND = ("exit", "out", "err", "envelope", "queued")
+_GIVEN = ("call", "env", "unset", "file", "script", "database", "directory", "message", "pipe", "queue")
+_FOUND = ("exit", "out", "err", "envelope", "queued", "file", "gone")
 # Keeps the message and the envelope, and ends as it is told.
 _QUEUE = """#!/bin/sh
 cat > "$KEPT/message"
@@ -120,6 +122,7 @@ class Bench:
         queue.chmod(0o755)
         name, *words = call.words
         environment = {**self._environment(call), "QMAILQUEUE": str(queue), "KEPT": str(kept)}
+        before = _look(home)
         environment["KEPT_EXIT"] = next((line.rest for line in call.all("queue")), "0")
         with (kept / "message.in").open("rb") as message:
             ran = subprocess.run(
@@ -132,11 +135,12 @@ class Bench:
                 timeout=60,
                 check=False,
             )
-        found = [Line("exit", str(ran.returncode)), Line("out", "", ran.stdout), Line("err", "", _normal(ran.stderr))]
-        return [line for line in [*found, *_queued(kept)] if line.rest or line.octets]
+        found = [Line("exit", str(ran.returncode)), Line("out", "", _normal(ran.stdout)), Line("err", "", _normal(ran.stderr))]
+        found += [*_queued(kept), *_changes(before, _look(home))]
+        return [line for line in found if line.rest or line.octets]
 
     def _environment(self, call: Call) -> dict[str, str]:
-        environment = ENVIRONMENT | self.environment
+        environment = ENVIRONMENT | {"PATH": f"{self.programs}:{ENVIRONMENT['PATH']}"} | self.environment
         for line in call.all("env"):
             name, _, value = line.rest.partition(" ")
             environment[name] = os.fsdecode(decoded(value))
@@ -147,24 +151,52 @@ class Bench:
 
 def _furnish(call: Call, home: Path) -> None:
     for line in call.given:
+        name, _, mode = line.rest.partition(" ")
         if line.word == "directory":
-            (home / line.rest).mkdir()
+            (home / name).mkdir()
+        elif line.word == "database":
+            (home / name).write_bytes(cdb.make(forwardtable.records(line.octets or b"")))
         elif line.word in ("file", "script"):
-            (home / line.rest).write_bytes(line.octets or b"")
-            (home / line.rest).chmod(0o755 if line.word == "script" else 0o600)
+            (home / name).write_bytes(line.octets or b"")
+            (home / name).chmod(int(mode or ("0755" if line.word == "script" else "0600"), 8))
+
+
+def _look(home: Path) -> dict[str, Line]:
+    """Every file in the folder."""
+    files = [path for path in sorted(home.rglob("*")) if path.is_file()]
+    return {
+        path.name: Line("file", f"{path.relative_to(home)} {stat.S_IMODE(path.stat().st_mode):04o}", path.read_bytes())
+        for path in files
+    }
+
+
+def _changes(before: dict[str, Line], after: dict[str, Line]) -> Iterator[Line]:
+    yield from (line for name, line in after.items() if before.get(name) != line)
+    yield from (Line("gone", name) for name in before if name not in after)
 
 
 def _queued(kept: Path) -> Iterator[Line]:
     envelope = kept / "envelope"
     if envelope.exists() and envelope.read_bytes().endswith(b"\0\0"):
         sender, *recipients = envelope.read_bytes()[:-2].split(b"\0")
-        yield Line("envelope", "", b"".join(one[1:] + b"\n" for one in (sender, *recipients)))
-        yield Line("queued", "", (kept / "message").read_bytes())
+        yield Line("envelope", "", _normal(b"".join(one[1:] + b"\n" for one in (sender, *recipients))))
+        yield Line("queued", "", _normal((kept / "message").read_bytes()))
+
+
+_VARYING = (
+    (rb"\b\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [-+]\d{4}", b"{date}"),
+    (rb"\b\d{14}\.\d+(?=\.qmail@)", b"{id}"),
+    (rb"-1\d{9}\.\d+\b", b"-{time}.{pid}"),
+    (rb"\bok \d+ (?=qp )", b"ok {time} "),
+    (rb"\bqp \S+", b"qp {qp}"),
+)
 
 
 def _normal(octets: bytes) -> bytes:
-    """Without what no two calls have alike: the number of a message."""
-    return re.sub(rb"\bqp \S+", b"qp {qp}", octets)
+    """Without what no two calls have alike: the time, the number of a process and of a message."""
+    for pattern, instead in _VARYING:
+        octets = re.sub(pattern, instead, octets)
+    return octets
 
 
 def furnish_controls(folder: Path) -> None:
@@ -184,7 +216,7 @@ def main(folder: Path, files: list[Path]) -> None:
             subprocess.run(["unshare", "-m", "sh", "-c", script, folder, *words], env=environment, check=True)
         return
     furnish_controls(folder / "control")
-    (folder / "bin").mkdir()
+    shutil.copytree(Path(os.environ["RECORDED"], "bin"), folder / "bin")
     (folder / "bin" / "qmail-queue").write_text(_QUEUE)
     (folder / "bin" / "qmail-queue").chmod(0o755)
     with tempfile.TemporaryDirectory(prefix="called-") as work:
