@@ -15,6 +15,8 @@ from services.queue.message import Message, Recipient, State
 
 # Recipients in one remote transaction: RFC 5321 4.5.3.1.8 promises that a server takes 100.
 TRANSACTION_RECIPIENTS_MAX = 100
+# Where local recipients of one message go together: no address has this local part.
+MAILBOXES = "@"
 
 Ticket = NewType("Ticket", int)
 
@@ -67,7 +69,8 @@ def born_ms(ticket: Ticket) -> int:
 
 
 def errands_of(message: Message, among: Iterable[int] | None = None) -> list[Errand]:
-    """The attempts that recipients of a message need: local ones singly, remote ones together by domain and attempt.
+    """The attempts that recipients of a message need: remote ones together by domain and attempt, local ones together
+    the first time and singly after that.
 
     `among` names the recipients meant, all by default; those that do not wait need none, nor does a held message.
     """
@@ -137,5 +140,9 @@ def _group(message: Message, index: int) -> tuple[Channel, str, int, int]:
     """Recipients of the same group travel together."""
     recipient = message.recipients[index]
     channel = recipient.route.channel
-    alone = channel is Channel.LOCAL or message.sender.endswith(verp.MARK)  # such a sender differs by recipient
-    return channel, destination_of(recipient), recipient.attempts, index if alone else -1
+    alone = message.sender.endswith(verp.MARK)  # such a sender differs by recipient
+    destination = destination_of(recipient)
+    if channel is Channel.LOCAL and not alone:
+        alone = recipient.attempts > 0 or len(message.recipients) == 1  # what failed once waits for its own mailbox
+        destination = destination if alone else MAILBOXES
+    return channel, destination, recipient.attempts, index if alone else -1

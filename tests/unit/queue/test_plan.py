@@ -68,9 +68,16 @@ def test_recipients_at_one_domain_travel_together() -> None:
     assert [job.recipients for job in jobs_of(message)] == [(0, 2), (1,)]
 
 
-def test_local_recipients_travel_alone() -> None:
-    message = a_message(local("a@here"), local("b@here"))
-    assert [job.recipients for job in jobs_of(message)] == [(0,), (1,)]
+def test_local_recipients_travel_together_the_first_time_and_alone_after_that() -> None:
+    message = a_message(local("a@here"), local("b@here"), remote("c@x.example"), local("d@there"), local("a@here"))
+    assert [job.recipients for job in jobs_of(message)] == [(0, 1, 3, 4), (2,)]
+    message.recipients[1].attempts = message.recipients[3].attempts = 1
+    assert [job.recipients for job in jobs_of(message)] == [(0, 4), (1,), (2,), (3,)]
+
+
+def test_the_only_local_recipient_waits_for_its_own_mailbox() -> None:
+    message = a_message(local("Ann-news@here"))
+    assert [job.destination for job in jobs_of(message)] == ["ann-news"]
 
 
 def test_a_verp_sender_sends_its_recipients_alone() -> None:
