@@ -68,7 +68,7 @@ class Correspondents:
 
     def everybody(self) -> dict[bytes, int]:
         """Unix seconds by address, those answered longest ago first."""
-        return self._read()[1]
+        return dict(_by_time(self._read()[1]))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -110,12 +110,16 @@ class Correspondents:
     def _write(self, interval_s: float | None, times: dict[bytes, int]) -> None:
         from runtime.durable import Disk  # late: most messages are declined before anything is written
 
-        kept = sorted(times.items(), key=lambda entry: entry[1])[-SENDERS_MAX:]
+        kept = _by_time(times)[-SENDERS_MAX:]
         lines = [_MAGIC]
         if interval_s is not None:
             lines.append(b"interval %b\n" % str(interval_s).encode())
         lines += [b"%d %b\n" % (time_s, address) for address, time_s in kept]
         Disk().replace_file(self._path, b"".join(lines), _MODE)
+
+
+def _by_time(times: dict[bytes, int]) -> list[tuple[bytes, int]]:
+    return sorted(times.items(), key=lambda entry: entry[1])
 
 
 def _too_long(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail import fields
-from mail.autoreply import Arrival, Person, Stamp, addressed, answer, why_not
+from mail.autoreply import SUBJECT_MAX_CHARACTERS, Arrival, Person, Stamp, addressed, answer, why_not
 
 JOE = Person(names=[b"joe", b"j.doe@work.example"], recipients=[b"joe-x@d.test", b"info@v.test"], host=b"d.test")
 STAMP = Stamp(1_000_000_000, b"1.2.vacation@d.test")
@@ -223,6 +223,13 @@ def test_a_long_thread_is_cut() -> None:
     before = b"References: " + b" ".join(b"<%d@x>" % one for one in range(1_000))
     head, _ = answered(b"x\n", before, b"Message-ID: <last@x>")
     assert head[b"references"].split() == [b"<%d@x>" % one for one in range(981, 1_000)] + [b"<last@x>"]
+
+
+def test_what_is_too_long_is_cut_or_left_out() -> None:
+    head, body = answered(b"$SUBJECT\n", b"Subject: " + b"x" * 5_000, b"Message-ID: <" + b"y" * 300 + b"@z>")
+    assert len(head[b"subject"]) == SUBJECT_MAX_CHARACTERS
+    assert len(body) == SUBJECT_MAX_CHARACTERS + 1
+    assert b"in-reply-to" not in head
 
 
 def test_an_odd_sender_is_quoted() -> None:
