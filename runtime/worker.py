@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from mail.dsn import NO_WISH, Wish
-from mail.ids import MessageId
-from mail.outcome import Outcome
 from mail.routing import Channel
 from proto import work_pb2, work_pb2_grpc
-from runtime import faults, peers, rpc, wire
+from runtime import faults, parcels, peers, rpc
 from runtime.config import Address
+from runtime.parcels import Delivery, ForwardMail, Result, Target
 from runtime.serve import Process
 from runtime.silence import Silence
+
+__all__ = ["BEAT_S", "ORPHAN_S", "Delivery", "ForwardMail", "Result", "Target", "Worker"]
 
 # Without a word from the log's owner for this long a worker starts nothing and stops before the final dot. Shorter
 # than the queue's REATTACH_S, asserted there: a new owner waits longer than an orphan may go on.
@@ -36,57 +36,6 @@ _RETRY_S = 0.2
 
 # Outcomes in one stream item: far below gRPC's 4 MiB with reports of 3,000 octets and forwards.
 _OUTCOMES_PER_ITEM = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One recipient of a delivery: its position in the envelope, its address as rewritten, the instructions done, and
-    what the sender wishes to be told of it."""
-
-    index: int
-    address: str
-    done: tuple[int, ...]
-    wish: Wish = NO_WISH
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One attempt to deliver one message to its targets at one destination."""
-
-    key: str
-    log: str
-    id: MessageId
-    sender: str
-    targets: tuple[Target, ...]
-    arrived_ms: int
-    body: bytes
-    number: int
-    cluster: str
-    envid: str = ""
-    ret: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardMail:
-    """A message that the delivery wants sent on: `header` stands before the original message."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    header: str
-    instruction: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one target."""
-
-    target: int
-    outcome: Outcome
-    done: tuple[int, ...] = ()
-    forwards: tuple[ForwardMail, ...] = ()
-    possible_duplicate: bool = False
-    relayed: bool = False  # taken by a server that does not report deliveries
-    unreachable: bool = False  # the destination as a whole did not answer: the queue leaves it alone for a while
 
 
 @dataclass(slots=True)
@@ -127,9 +76,11 @@ class Worker:
         self._channel = channel
         self._queues = queues
         self._slots = slots
+        self._more_slots = 0
         self._process = process
         self._name = f"{process.instance}/{os.getpid()}"
         self._take: Callable[[list[Delivery]], None] = lambda deliveries: None
+        self._recorded: Callable[[Delivery], None] = lambda delivery: None
         self._streams: list[_Stream] = []
         self._held: dict[str, _Held] = {}
         self._silence = Silence(ORPHAN_S)
@@ -138,9 +89,12 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def run(self, take: Callable[[list[Delivery]], None]) -> None:
-        """Keeps a stream to every replica until cancelled; `take` gets deliveries and must not block."""
-        self._take = take
+    async def run(
+        self, take: Callable[[list[Delivery]], None], recorded: Callable[[Delivery], None] = lambda delivery: None
+    ) -> None:
+        """Keeps a stream to every replica until cancelled; `take` gets deliveries, `recorded` those of which the queue
+        has recorded every outcome. Neither may block."""
+        self._take, self._recorded = take, recorded
         await peers.follow(self._queues, self._keep)
 
     def settle(self, delivery: Delivery, results: Iterable[Result]) -> None:
@@ -148,7 +102,7 @@ class Worker:
         held = self._held[delivery.key]
         stream = self._owner(delivery.log)
         for result in results:
-            outcome = _outcome(delivery, result)
+            outcome = parcels.outcome_of(delivery, result)
             held.unsettled.discard(result.target)
             held.unacknowledged[result.target] = outcome
             if stream:
@@ -157,6 +111,11 @@ class Worker:
         if not held.unsettled:
             held.stream.ended += 1
             held.stream.say.set()
+
+    def offer_more(self, slots: int) -> None:
+        """So many slots are offered beyond the usual ones from now on."""
+        self._more_slots = slots
+        self._share_slots()
 
     def holds(self, key: str) -> bool:
         """Whether an outcome of this delivery has not been acknowledged yet."""
@@ -209,9 +168,9 @@ class Worker:
 
     def _share_slots(self) -> None:
         """Each stream has an equal part of our slots, at least one."""
+        streams, slots = len(self._streams), self._slots + self._more_slots
         for place, stream in enumerate(self._streams):
-            streams = len(self._streams)
-            stream.slots = max(1, self._slots // streams + (place < self._slots % streams))
+            stream.slots = max(1, slots // streams + (place < slots % streams))
             stream.say.set()
 
     def _close(self, stream: _Stream) -> None:
@@ -321,19 +280,7 @@ class Worker:
         if self._is_former(stream, said.log):
             stream.doubtful[said.key] = (said, body)
             return None
-        delivery = Delivery(
-            key=said.key,
-            log=said.log,
-            id=MessageId(said.id),
-            sender=said.sender,
-            targets=tuple(map(_target, said.recipients)),
-            arrived_ms=said.arrived_ms,
-            body=body,
-            number=said.number,
-            cluster=stream.cluster,
-            envid=said.envid,
-            ret=said.ret,
-        )
+        delivery = parcels.delivery_of(said, body, stream.cluster)
         self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream, stream.heard_at)
         return delivery
 
@@ -360,6 +307,7 @@ class Worker:
         held.unacknowledged.pop(ack.recipient, None)
         if not held.unsettled and not held.unacknowledged:
             self._forget(ack.key)
+            self._recorded(held.delivery)
 
     def _forget(self, key: str) -> None:
         self._held.pop(key, None)
@@ -374,27 +322,3 @@ class Worker:
         """The stream to the replica that was the last to say that it has the log: an earlier one may be stuck."""
         claiming = [stream for stream in self._streams if log in stream.logs]
         return max(claiming, key=lambda stream: stream.logs[log], default=None)
-
-
-def _target(said: work_pb2.Recipient) -> Target:
-    return Target(said.index, said.address, tuple(said.done), Wish(said.notify, said.orcpt))
-
-
-def _outcome(delivery: Delivery, result: Result) -> work_pb2.Outcome:
-    return work_pb2.Outcome(
-        key=delivery.key,
-        id=delivery.id,
-        recipient=result.target,
-        kind=wire.kind_of(result.outcome),
-        report=wire.cut(result.outcome.report),
-        done=result.done,
-        forwards=[
-            work_pb2.Forward(
-                sender=one.sender, recipients=one.recipients, header=one.header, instruction=one.instruction
-            )
-            for one in result.forwards
-        ],
-        possible_duplicate=result.possible_duplicate,
-        relayed=result.relayed,
-        unreachable=result.unreachable,
-    )

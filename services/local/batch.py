@@ -1,22 +1,27 @@
 """What the front and a user's child say to each other: a batch of work one way, one answer the other.
 
-Each is four octets of length and JSON; the bodies of a batch travel beside it in one sealed memory file. Both ends are
-our own code, but the child is a user: the front believes nothing of an answer that does not fit its question.
+Each is four octets of length and JSON; the bodies of a batch travel beside it in one sealed memory file. Before what
+cannot be done exactly once the child says so (`Note`), and waits for the front to have noted it (GO). Both ends are our
+own code, but the child is a user: the front believes nothing of an answer that does not fit its question.
 """
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from mail import address
 from mail.outcome import Deferred, Delivered, Failed, Outcome
 from services.local.delivery import DELIVERED_TO, Forwarding, Job
+from services.local.limits import ProgramLimits
 from services.local.sweep import NOTHING_SETTLED, Settled
 
 LENGTH = struct.Struct("<I")
 # 64 jobs with addresses of 900 octets, escaped; and their answers with reports and forwards to 100 addresses each.
 FRAME_MAX_OCTETS = 16 * 1024 * 1024
+
+GO = b"\n"  # the front's answer to a note of what begins
+_APART = "A"
 
 _KINDS: dict[str, type[Delivered] | type[Deferred] | type[Failed]] = {"K": Delivered, "Z": Deferred, "D": Failed}
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
@@ -30,7 +35,8 @@ class BadFrame(Exception):
 @dataclass(frozen=True, slots=True)
 class Question:
     """Jobs to deliver, addresses (dash, extension) to look up, Maildirs to sweep: any of them may be empty. `crowded`:
-    many users' children write to the disk now."""
+    many users' children write to the disk now. `limits`: the one job is to be carried on in this child, which was made
+    for it, programs included, within these."""
 
     jobs: tuple[Job, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
@@ -38,13 +44,15 @@ class Question:
     settled: Settled = NOTHING_SETTLED
     default_delivery: str = ""
     crowded: bool = False
+    limits: ProgramLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one job. `published` are (Maildir, file name); `forgotten` names window W5."""
+    """What became of one job; no outcome: it is to be carried on in a child of its own. `published` are (Maildir, file
+    name); `forgotten` names window W5."""
 
-    outcome: Outcome
+    outcome: Outcome | None
     done: tuple[int, ...] = ()
     forwardings: tuple[Forwarding, ...] = ()
     published: tuple[tuple[str, str], ...] = ()
@@ -59,6 +67,16 @@ class Answer:
     done: tuple[Done, ...] = ()
     found: tuple[bool | None, ...] = ()
     stay: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Said before the answer: which instructions begin now and which are done, as (number of the job, instruction).
+    `program`: what begins may take as long as a program."""
+
+    begins: tuple[tuple[int, int], ...] = ()
+    done: tuple[tuple[int, int], ...] = ()
+    program: bool = False
 
 
 def frame(value: object) -> bytes:
@@ -76,6 +94,7 @@ def question_frame(question: Question) -> bytes:
             "settled": (settled.since_s, settled.until_s, sorted(settled.but)),
             "default": question.default_delivery,
             "crowded": question.crowded,
+            "limits": astuple(question.limits) if question.limits else None,
         }
     )
 
@@ -90,14 +109,19 @@ def read_question(payload: bytes) -> Question:
         settled=Settled(since_s, until_s, frozenset(but)),
         default_delivery=said["default"],
         crowded=said["crowded"],
+        limits=ProgramLimits(*said["limits"]) if said["limits"] else None,
     )
+
+
+def note_frame(note: Note) -> bytes:
+    return frame({"begins": note.begins, "ends": note.done, "program": note.program})
 
 
 def answer_frame(answer: Answer) -> bytes:
     rows = [
         (
-            _LETTERS[type(done.outcome)],
-            done.outcome.report,
+            _LETTERS[type(done.outcome)] if done.outcome else _APART,
+            done.outcome.report if done.outcome else "",
             done.done,
             [(one.sender, one.recipients, one.header, one.instruction) for one in done.forwardings],
             done.published,
@@ -108,10 +132,12 @@ def answer_frame(answer: Answer) -> bytes:
     return frame({"done": rows, "found": answer.found, "stay": answer.stay})
 
 
-def read_answer(payload: bytes, question: Question) -> Answer:
-    """The answer, which fits its question; BadFrame otherwise."""
+def read_said(payload: bytes, question: Question) -> Answer | Note:
+    """The answer, which fits its question, or what is noted before; BadFrame otherwise."""
     try:
         said = json.loads(payload)
+        if "begins" in said:
+            return _note(said, question)
         answer = Answer(
             done=tuple(_done(row) for row in said["done"]),
             found=tuple(None if one is None else bool(one) for one in said["found"]),
@@ -122,6 +148,8 @@ def read_answer(payload: bytes, question: Question) -> Answer:
     counts = (len(answer.done), len(answer.found), len(answer.stay))
     if counts != (len(question.jobs), len(question.addresses), len(question.sweep)):
         raise BadFrame("the answer has not as many parts as the question")
+    if question.limits and any(done.outcome is None for done in answer.done):
+        raise BadFrame("a child that was made for a job hands it on")
     return answer
 
 
@@ -147,10 +175,21 @@ def _job(row: list[Any]) -> Job:
     return Job(*row)
 
 
+def _note(said: dict[str, Any], question: Question) -> Note:
+    note = Note(_steps(said["begins"]), _steps(said["ends"]), bool(said["program"]))
+    if any(not 0 <= job < len(question.jobs) for job, _ in (*note.begins, *note.done)):
+        raise BadFrame("a note of a job that was not asked for")
+    return note
+
+
+def _steps(rows: list[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(job), int(index)) for job, index in rows)
+
+
 def _done(row: list[Any]) -> Done:
     kind, report, done, forwardings, published, forgotten = row
     return Done(
-        outcome=_KINDS[kind](str(report)),
+        outcome=None if kind == _APART else _KINDS[kind](str(report)),
         done=tuple(int(one) for one in done),
         forwardings=tuple(_forwarding(*one) for one in forwardings),
         published=tuple((str(path), str(name)) for path, name in published),

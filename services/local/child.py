@@ -1,7 +1,9 @@
 """What runs as the user, in the user's home: deliver batches, look addresses up, sweep, until the front hangs up.
 
-Everything that reads a .qmail file or writes a Maildir is here and below. It knows no network, no queue and no other
-account. Whatever goes wrong with one job is that job's deferral.
+Everything that reads a .qmail file or writes a Maildir is here and below. A delivery that comes to a program is handed
+back, and carried on in a child that is made for it and ends with it: nothing that a program does to its surroundings
+touches another delivery. It knows no network, no queue and no other account. Whatever goes wrong with one job is that
+job's deferral.
 """
 
 import functools
@@ -9,67 +11,143 @@ import mmap
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mail.accounts import Account
 from mail.limits import HEADER_MAX_OCTETS
 from mail.maildir import delivery_name
 from mail.outcome import Deferred, Failed
+from runtime import family
 from runtime.clock import Chance, Clock, SystemChance, SystemClock
 from runtime.durable import Disk
 from runtime.offspring import Work
-from services.local import batch, dotqmail, lookup, texts
-from services.local.batch import Answer, Done, Question
+from services.local import batch, dotqmail, environment, lookup, texts
+from services.local.batch import Answer, Done, Note, Question
 from services.local.config import LocalConfig
-from services.local.delivery import Attempt, Forwarding, Job, Owner
+from services.local.delivery import Attempt, Ending, Forwarding, Job, Owner, new_sender
+from services.local.dotqmail import Maildir, Mbox, Program
+from services.local.environment import Person
+from services.local.mbox import Appender, Entry
+from services.local.program import HungUp, Runner
 from services.local.publish import Copy, Publisher
 from services.local.sweep import sweep
 
 _RECEIVE_OCTETS = 256 * 1024
+_PROGRAMS_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all users' children have in common; the directories are told to programs."""
+
+    time_scale: float
+    socket_dir: str
+    control_dir: str
+    as_root: bool  # then each user has a uid of its own
+
+    def person(self, account: Account) -> Person:
+        return Person(account.name, account.home, _PROGRAMS_DIR, self.socket_dir, self.control_dir)
 
 
 def work(config: LocalConfig) -> Work:
-    """What local's spawner makes children for."""
-    return Work(functools.partial(serve, config.time_scale))
+    """What local's spawner makes children for. Called before anybody has given up root."""
+    socket_dir = os.path.abspath(config.submit_dir) if config.submit_dir else ""
+    around = Surroundings(config.time_scale, socket_dir, os.path.abspath(config.control_dir), os.geteuid() == 0)
+    return Work(functools.partial(serve, around))
 
 
-def serve(time_scale: float, line: socket.socket, account: Account) -> None:
+def serve(around: Surroundings, line: socket.socket, account: Account) -> None:
     """Answers questions until the front hangs up. The working directory is the home."""
-    delivery = UserDelivery(Disk(), SystemClock(time_scale), SystemChance())
+    clock = SystemClock(around.time_scale)
+    user = UserDelivery(Disk(), clock, SystemChance(), Front(line))
     while True:
         payload, fd = _receive(line)
         if payload is None:
             return
         question = batch.read_question(payload)
+        if question.limits is not None:
+            runner = Runner(line, clock, question.limits, around.as_root)
+            return _carry_on(user, Programs(runner, around.person(account), fd), question, line)
         with memoryview(_map(fd)) as bodies:
-            answer = delivery.answer(question, bodies)
+            answer = user.answer(question, bodies)
         line.sendall(batch.answer_frame(answer))
+
+
+def _carry_on(user: "UserDelivery", programs: "Programs", question: Question, line: socket.socket) -> None:
+    """One job to its end. Whoever is left of its programs is the spawner's, which looks when we exit with a failure."""
+    try:
+        with memoryview(_map(os.dup(programs.message))) as bodies:
+            answer = user.answer(question, bodies, programs)
+        line.sendall(batch.answer_frame(answer))
+    except (HungUp, BrokenPipeError, ConnectionResetError):
+        pass
+    if family.reap():
+        os._exit(1)
+
+
+class Front:
+    """The front, as the child sees it: told what begins and what is done, and waited for before anything begins that
+    cannot be done exactly once."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    def begin(self, steps: list[tuple[int, int]], program: bool = False) -> None:
+        self._line.sendall(batch.note_frame(Note(begins=tuple(steps), program=program)))
+        if not self._line.recv(len(batch.GO)):
+            raise HungUp
+
+    def done(self, steps: list[tuple[int, int]]) -> None:
+        if steps:
+            self._line.sendall(batch.note_frame(Note(done=tuple(steps))))
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """How programs are run in this child. `message` is a descriptor of what they read."""
+
+    runner: Runner
+    person: Person
+    message: int
+
+    def run(self, attempt: Attempt, program: Program) -> Ending:
+        told = environment.of_program(attempt.job, self.person, attempt.new_sender, attempt.default, program.index)
+        return self.runner.run(program.command, told, self.message)
 
 
 class UserDelivery:
     """Deliveries of one user. The process must be that user and stand in the home."""
 
-    def __init__(self, disk: Disk, clock: Clock, chance: Chance) -> None:
+    def __init__(self, disk: Disk, clock: Clock, chance: Chance, front: Front) -> None:
         self._disk = disk
         self._clock = clock
         self._publisher = Publisher(disk, clock, chance)
+        self._appender = Appender(disk, clock)
+        self._front = front
 
-    def answer(self, question: Question, bodies: memoryview) -> Answer:
-        """Does what the question asks; `bodies` holds the messages that its jobs point into."""
+    def answer(self, question: Question, bodies: memoryview, programs: Programs | None = None) -> Answer:
+        """Does what the question asks; `bodies` holds the messages that its jobs point into. Without `programs`, jobs
+        that need one are handed back."""
         return Answer(
-            done=tuple(self._deliver(question, bodies)),
+            done=tuple(self._deliver(question, bodies, programs)),
             found=tuple(_found(dash, ext) for dash, ext in question.addresses),
             stay=tuple(sweep(self._disk, self._clock, path, question.settled) for path in question.sweep),
         )
 
-    def _deliver(self, question: Question, bodies: memoryview) -> Iterator[Done]:
+    def _deliver(self, question: Question, bodies: memoryview, programs: Programs | None) -> Iterator[Done]:
         if not question.jobs:
             return
         trouble = _home_trouble()
         attempts = [self._begin(job, question, bodies, trouble) for job in question.jobs]
         forgotten: set[int] = set()
-        while waiting := _by_maildir(attempts):
-            for path, wanted in waiting.items():
-                forgotten.update(self._publish(path, wanted, question, bodies))
+        self._run(attempts, programs)
+        while waiting := _by_file(attempts):
+            for (kind, path), wanted in waiting.items():
+                if kind is Maildir:
+                    forgotten.update(self._publish(path, wanted, question, bodies))
+                else:
+                    self._append(path, wanted, bodies)
+            self._run(attempts, programs)
         for number, attempt in enumerate(attempts):
             yield _finish(attempt, number in forgotten)
 
@@ -81,9 +159,15 @@ class UserDelivery:
         found = lookup.find(job.dash, job.ext)
         if not isinstance(found, lookup.DotFile):
             return _ended(job, found)
-        if not found.content:
-            return Attempt(job, dotqmail.parse(question.default_delivery.encode()))
-        return Attempt(job, dotqmail.parse(found.content, found.forward_only))
+        try:
+            sender = new_sender(job, _owner(job))
+        except lookup.LookupTrouble as trouble_:
+            return _ended(job, Deferred(str(trouble_)))
+        content, forward_only = found.content, found.forward_only
+        if not content:
+            content, forward_only = question.default_delivery.encode(), False
+        default = environment.default_part(job.dash, job.ext, found.name) if found.name else None
+        return Attempt(job, dotqmail.parse(content, forward_only), sender, default)
 
     def _publish(
         self, path: str, wanted: list[tuple[int, Attempt]], question: Question, bodies: memoryview
@@ -93,13 +177,39 @@ class UserDelivery:
         is_default = path in question.default_delivery.split("\n")
         self._publisher.publish(path, copies, make=is_default, crowded=question.crowded)
         for (number, attempt), copy in zip(wanted, copies, strict=True):
-            maildir = attempt.next_file()
-            if maildir is None or copy.trouble:
+            maildir = attempt.next_step()
+            if not isinstance(maildir, Maildir) or copy.trouble:
                 attempt.defer(copy.trouble or texts.MAILDIR_TROUBLE)
                 continue
-            attempt.file_is_published(maildir, copy.name)
+            attempt.maildir_is_published(maildir, copy.name)
             if copy.forgotten:
                 yield number
+
+    def _append(self, path: str, wanted: list[tuple[int, Attempt]], bodies: memoryview) -> None:
+        entries: list[tuple[int, Attempt, Mbox, Entry]] = []
+        for number, attempt in wanted:
+            mbox = attempt.next_step()
+            assert isinstance(mbox, Mbox), "only attempts that wait for an mbox are appended"
+            entries.append((number, attempt, mbox, _entry(attempt, mbox, bodies)))
+        self._front.begin([(number, mbox.index) for number, _, mbox, _ in entries])
+        self._appender.append(path, [entry for *_, entry in entries])
+        for _, attempt, mbox, entry in entries:
+            if entry.trouble:
+                attempt.defer(entry.trouble)
+            else:
+                attempt.mbox_is_appended(mbox)
+        self._front.done([(number, mbox.index) for number, _, mbox, entry in entries if not entry.trouble])
+
+    def _run(self, attempts: list[Attempt], programs: Programs | None) -> None:
+        """Runs the programs whose turn it is, when they may be run here."""
+        if programs is None:
+            return
+        for number, attempt in enumerate(attempts):
+            while isinstance(program := attempt.next_step(), Program):
+                before = len(attempt.done)
+                self._front.begin([(number, program.index)], program=True)
+                attempt.program_has_ended(program, programs.run(attempt, program))
+                self._front.done([(number, index) for index in attempt.done[before:]])
 
 
 def is_looping(message: memoryview, line: bytes) -> bool:
@@ -123,38 +233,46 @@ def _ended(job: Job, outcome: Deferred | Failed) -> Attempt:
     return attempt
 
 
-def _by_maildir(attempts: list[Attempt]) -> dict[str, list[tuple[int, Attempt]]]:
-    """Which Maildir each unfinished attempt waits for; attempts at the same one are published together."""
-    waiting: dict[str, list[tuple[int, Attempt]]] = {}
+def _by_file(attempts: list[Attempt]) -> dict[tuple[type, str], list[tuple[int, Attempt]]]:
+    """Which Maildir or mbox each unfinished attempt waits for; attempts at the same one are made together."""
+    waiting: dict[tuple[type, str], list[tuple[int, Attempt]]] = {}
     for number, attempt in enumerate(attempts):
-        maildir = attempt.next_file()
-        if maildir is not None:
-            waiting.setdefault(maildir.path, []).append((number, attempt))
+        step = attempt.next_step()
+        if isinstance(step, Maildir | Mbox):
+            waiting.setdefault((type(step), step.path), []).append((number, attempt))
     return waiting
 
 
 def _copy(attempt: Attempt, bodies: memoryview) -> Copy:
-    job, maildir = attempt.job, attempt.next_file()
-    assert maildir is not None, "only attempts that wait for a Maildir are published"
+    job, maildir = attempt.job, attempt.next_step()
+    assert isinstance(maildir, Maildir), "only attempts that wait for a Maildir are published"
     return Copy(
         name=delivery_name(job.arrived_s, job.message, job.recipient, maildir.index, job.cluster),
-        head=(job.return_path() + job.delivered_to()).encode("utf-8", "surrogateescape"),
+        head=_head(job),
         body=bodies[job.start : job.end],
     )
 
 
+def _entry(attempt: Attempt, mbox: Mbox, bodies: memoryview) -> Entry:
+    job = attempt.job
+    return Entry(environment.from_line(job), _head(job), bodies[job.start : job.end], attempt.copies_before(mbox))
+
+
+def _head(job: Job) -> bytes:
+    return (job.return_path() + job.delivered_to()).encode("utf-8", "surrogateescape")
+
+
 def _finish(attempt: Attempt, forgotten: bool) -> Done:
-    forwardings: tuple[Forwarding, ...] = ()
-    if attempt.wants_to_forward():
-        try:
-            forwardings = (attempt.forwarding(_owner(attempt.job)),)
-        except lookup.LookupTrouble as trouble:
-            attempt.defer(str(trouble))
-    assert attempt.outcome is not None, "every attempt ends with an outcome"
+    """What became of it; without an outcome when a program comes next, which is not run here."""
+    unfinished = attempt.next_step() is not None
+    assert unfinished or attempt.outcome is not None, "every attempt ends with an outcome"
+    forwardings: tuple[Forwarding, ...] = (attempt.forwarding(),) if attempt.wants_to_forward() else ()
     return Done(attempt.outcome, tuple(attempt.done), forwardings, tuple(attempt.published), forgotten)
 
 
 def _owner(job: Job) -> Owner:
+    if job.sender in ("", "#@[]"):
+        return Owner()
     owner, owner_default = dotqmail.owner_names(job.dash, job.ext)
     if not lookup.there(owner):
         return Owner()

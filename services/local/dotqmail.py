@@ -101,6 +101,6 @@ def _instruction(index: int, line: str, forward_only: bool) -> Instruction | Non
         case "|":
             return Program(index, line[1:])
         case "&":
-            return Forward(index, line[1:]) if len(line) > 1 else None
+            return Forward(index, line[1:])
         case _:
             return Forward(index, line)

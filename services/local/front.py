@@ -1,13 +1,14 @@
 """The front's side of local delivery: takes deliveries from the queue's stream and gives them to users' children.
 
-While one batch of an account is under way the next gathers: the busier a mailbox, the fewer syncs a message. Knows who
-answers for an address and what to say when there is no child; sees no home, and no file that a user controls.
+While one batch of an account is under way the next gathers: the busier a mailbox, the fewer syncs a message. What comes
+back unfinished, because a program is next, is carried on by itself (services/local/apart.py). Knows who answers for an
+address and what to say when there is no child; sees no home, and no file that a user controls.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
 
 from mail import address
 from mail.accounts import Account
@@ -18,13 +19,16 @@ from runtime.events import Events
 from runtime.spawn import Status
 from runtime.worker import Delivery, ForwardMail, Result, Target, Worker
 from services.local import texts
+from services.local.apart import Apart, Crowded
 from services.local.batch import Done, Question
 from services.local.config import Rules
 from services.local.delivery import Job
 from services.local.ownership import Ownership, Person, Unserved
 from services.local.pool import ChildGone, Pool
+from services.local.progress import Progress
 from services.local.settlement import Settlement
 from services.local.sweep import called
+from services.local.underway import Underway
 
 # One batch is one memory file and one round of syncs; more than this at once only makes the first wait for the last.
 BATCH_JOBS_MAX = 64
@@ -50,22 +54,33 @@ class Surroundings:
 
     rules: Rules
     events: Events
+    underway: Underway
     stop: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Carriers:
+    """Who is asked: the warm children of accounts, and those that are made for one delivery."""
+
+    pool: Pool
+    apart: Apart
 
 
 class Front:
     """Delivers what the worker takes. `take` is the worker's callback."""
 
     def __init__(
-        self, worker: Worker, pool: Pool, ownership: Ownership, settlement: Settlement, surroundings: Surroundings
+        self, worker: Worker, carriers: Carriers, ownership: Ownership, settlement: Settlement, around: Surroundings
     ) -> None:
         self._worker = worker
-        self._pool = pool
+        self._pool = carriers.pool
+        self._apart = carriers.apart
         self._ownership = ownership
         self._settlement = settlement
-        self._rules = surroundings.rules
-        self._events = surroundings.events
-        self._stop = surroundings.stop
+        self._rules = around.rules
+        self._events = around.events
+        self._underway = around.underway
+        self._stop = around.stop
         self._lanes: dict[Account, deque[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,6 +90,11 @@ class Front:
             self._settlement.took(delivery.key)
             for target in delivery.targets:
                 self._begin(delivery, target)
+
+    def recorded(self, delivery: Delivery) -> None:
+        """The queue has recorded every outcome of this delivery."""
+        for target in delivery.targets:
+            self._underway.finish(called(delivery.id, target.index))
 
     def _begin(self, delivery: Delivery, target: Target) -> None:
         local, host = address.split(target.address)
@@ -105,7 +125,10 @@ class Front:
             lane.append(waiting)
             return
         self._lanes[person.account] = deque((waiting,))
-        task = asyncio.create_task(self._run_lane(person.account))
+        self._start(self._run_lane(person.account))
+
+    def _start(self, lane: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(lane)
         self._tasks.add(task)
         task.add_done_callback(self._lane_ended)
 
@@ -122,17 +145,43 @@ class Front:
 
     async def _deliver(self, account: Account, wanted: list[_Waiting]) -> None:
         jobs, bodies = _jobs(wanted)
+        progress = self._progress(wanted)
         try:
             crowded = len(self._lanes) > LANES_TOGETHER_MAX
             question = Question(jobs=jobs, default_delivery=self._rules.default_delivery, crowded=crowded)
-            answer = await self._pool.ask(account, question, bodies)
+            answer = await self._pool.ask(account, question, bodies, progress.told)
         except SpawnError as error:
             return self._no_child(account, wanted, error)
         except ChildGone as gone:
-            return self._lost_child(account, wanted, gone)
+            return self._lost_child(account, wanted, gone, progress)
         self._ownership.learn(account, True)
         for one, done in zip(wanted, answer.done, strict=True):
-            self._finish(account, one, done)
+            if done.outcome is None:
+                self._note_published(account, one, done)
+                target = replace(one.target, done=done.done)
+                self._start(self._carry_on(account, replace(one, target=target)))
+            else:
+                self._finish(account, one, done, done.outcome)
+
+    async def _carry_on(self, account: Account, one: _Waiting) -> None:
+        """The rest of one delivery, which begins with a program."""
+        jobs, bodies = _jobs([one])
+        progress = self._progress([one])
+        question = Question(jobs=jobs, default_delivery=self._rules.default_delivery, limits=self._rules.limits)
+        try:
+            answer = await self._apart.ask(account, question, bodies[0], progress.told)
+        except Crowded:
+            return self._settle(one.delivery, one.target, Deferred(texts.PROGRAMS_BUSY))
+        except SpawnError as error:
+            return self._no_child(account, [one], error)
+        except ChildGone as gone:
+            return self._lost_child(account, [one], gone, progress)
+        done = answer.done[0]
+        assert done.outcome is not None, "read_said lets no other pass"
+        self._finish(account, one, done, done.outcome)
+
+    def _progress(self, wanted: list[_Waiting]) -> Progress:
+        return Progress([(one.delivery.id, one.target.index) for one in wanted], self._underway, self._events)
 
     def _lane_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -157,30 +206,34 @@ class Front:
         for one in wanted:
             self._settle(one.delivery, one.target, Deferred(report_of(account, error)))
 
-    def _lost_child(self, account: Account, wanted: list[_Waiting], gone: ChildGone) -> None:
+    def _lost_child(self, account: Account, wanted: list[_Waiting], gone: ChildGone, progress: Progress) -> None:
         """Ignorance means later: the next attempt finds out what this one did."""
         self._events.warning(str(gone), account=account.name, deliveries=len(wanted))
         report = texts.MAILDIR_TIMEOUT if gone.silent else texts.CRASHED
-        for one in wanted:
+        for number, one in enumerate(wanted):
             self._settlement.deferred(called(one.delivery.id, one.target.index))
-            self._settle(one.delivery, one.target, Deferred(report))
+            target = replace(one.target, done=(*one.target.done, *progress.lost(number)))
+            self._settle(one.delivery, target, Deferred(report))
 
-    def _finish(self, account: Account, one: _Waiting, done: Done) -> None:
+    def _finish(self, account: Account, one: _Waiting, done: Done, outcome: Outcome) -> None:
         delivery = one.delivery
-        for path, name in done.published:
-            self._events.published(delivery.id, account.name, name)
-            self._settlement.published(account.key, path)
+        self._note_published(account, one, done)
         what = called(delivery.id, one.target.index)
-        if isinstance(done.outcome, Deferred):
+        if isinstance(outcome, Deferred):
             self._settlement.deferred(what)
         else:
             self._settlement.finished(what)
-        if done.forgotten:
-            self._events.possible_duplicate("W5", delivery.id)
         forwards = tuple(
             ForwardMail(made.sender, made.recipients, made.header, made.instruction) for made in done.forwardings
         )
-        self._worker.settle(delivery, (Result(one.target.index, done.outcome, done.done, forwards),))
+        self._worker.settle(delivery, (Result(one.target.index, outcome, done.done, forwards),))
+
+    def _note_published(self, account: Account, one: _Waiting, done: Done) -> None:
+        for path, name in done.published:
+            self._events.published(one.delivery.id, account.name, name)
+            self._settlement.published(account.key, path)
+        if done.forgotten:
+            self._events.possible_duplicate("W5", one.delivery.id)
 
     def _settle(self, delivery: Delivery, target: Target, outcome: Outcome) -> None:
         self._worker.settle(delivery, (Result(target.index, outcome, target.done),))

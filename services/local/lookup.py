@@ -25,10 +25,12 @@ class LookupTrouble(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DotFile:
-    """What an address asks for: the content of its .qmail file; empty content stands for the default delivery."""
+    """What an address asks for: the content of its .qmail file; empty content stands for the default delivery. No name:
+    there is no file."""
 
     content: bytes
     forward_only: bool
+    name: str = ""
 
 
 def home_report() -> str:
@@ -59,7 +61,7 @@ def find(dash: str, ext: str) -> DotFile | Failed | Deferred:
         for name in dotqmail.file_names(dash, ext):
             fd, mode = _open(name)
             if fd >= 0:
-                return DotFile(_read(fd, name), bool(mode & stat.S_IXUSR))
+                return DotFile(_read(fd, name), bool(mode & stat.S_IXUSR), name)
     except LookupTrouble as trouble:
         return Deferred(str(trouble))
     return Failed(texts.NO_MAILBOX) if dash else DotFile(b"", False)

@@ -1,4 +1,5 @@
-"""Warm children: one a user, kept for a while, at most so many, the least recently used goes first.
+"""Warm children: one a user, kept for a while, at most so many, the least recently used goes first; and children that
+are made for one delivery, because it runs a program.
 
 Knows sockets, memory files and silence. A child that is dead, says nonsense or says nothing in time is `ChildGone`;
 what it was asked may have happened or not, and asking again is safe.
@@ -9,22 +10,28 @@ import fcntl
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mail.accounts import Account
+from runtime import family
 from runtime.children import Children
 from runtime.clock import Clock
 from services.local import batch
-from services.local.batch import Answer, BadFrame, Question
+from services.local.batch import Answer, BadFrame, Note, Question
 
 WARM_MAX = 64
 IDLE_S = 60.0
 # A batch that takes longer than this hangs: a disk of which nobody knows when it answers.
 SILENT_S = 120.0
+# So much longer than its limit a program may seem to run: its family is ended, and its child may have to wait.
+_LATE_S = family.ENDED_WITHIN_S + 1.5
 _LOOK_EVERY_S = 10.0
 _RECEIVE_OCTETS = 256 * 1024
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+Told = Callable[[Note], None]
 
 
 class ChildGone(Exception):
@@ -57,15 +64,18 @@ class Pool:
         self._at_once = asyncio.Semaphore(WARM_MAX)
         self._loop = asyncio.get_running_loop()
 
-    async def ask(self, account: Account, question: Question, bodies: Sequence[bytes] = ()) -> Answer:
-        """The answer of the user's child. ChildGone when it is not known; SpawnError when there is no child."""
+    async def ask(
+        self, account: Account, question: Question, bodies: Sequence[bytes] = (), told: Told = lambda note: None
+    ) -> Answer:
+        """The answer of the user's child; `told` gets its notes, each before what it says begins. ChildGone when the
+        answer is not known; SpawnError when there is no child."""
         warm = self._warm.setdefault(account, _Warm(account))
         warm.wanted += 1
         try:
             async with warm.turn, self._at_once:
                 warm.active = True
                 try:
-                    return await self._ask(warm, account, question, bodies)
+                    return await self._ask(warm, account, question, bodies, told)
                 finally:
                     warm.active = False
         finally:
@@ -73,6 +83,14 @@ class Pool:
             warm.used_at = self._clock.monotonic()
             if warm.line is None and not warm.wanted:
                 self._warm.pop(account, None)
+
+    async def ask_apart(self, account: Account, question: Question, body: bytes, told: Told) -> Answer:
+        """The same, of a child that is made for this question and ends with it. It waits for nobody's turn."""
+        line = await self._children.child(account.key)
+        try:
+            return await self._converse(line, account, question, (body,), told)
+        finally:
+            line.close()
 
     async def run(self) -> None:
         """Ends children that nobody has asked for a while; until cancelled."""
@@ -87,23 +105,47 @@ class Pool:
         for warm in self._warm.values():
             _hang_up(warm)
 
-    async def _ask(self, warm: _Warm, account: Account, question: Question, bodies: Sequence[bytes]) -> Answer:
-        if warm.line is not None and _is_dead(warm.line):
-            _hang_up(warm)
+    async def _ask(
+        self, warm: _Warm, account: Account, question: Question, bodies: Sequence[bytes], told: Told
+    ) -> Answer:
+        if warm.account != account or (warm.line is not None and _is_dead(warm.line)):
+            _hang_up(warm)  # the account has another uid or home now, or the child has ended
+            warm.account = account
         self._warm.move_to_end(account)
         if warm.line is None:
             self._make_room()
             warm.line = await self._children.child(account.key)
         try:
-            async with asyncio.timeout(SILENT_S):
-                await self._send(warm.line, batch.question_frame(question), bodies)
-                return batch.read_answer(await self._receive(warm.line), question)
-        except (OSError, BadFrame) as error:  # TimeoutError is an OSError
-            _hang_up(warm)
-            raise ChildGone(account.name, isinstance(error, TimeoutError)) from error
-        except BaseException:  # cancelled between question and answer: this line cannot be used again
+            return await self._converse(warm.line, account, question, bodies, told)
+        except BaseException:  # lost, or cancelled between question and answer: this line cannot be used again
             _hang_up(warm)
             raise
+
+    async def _converse(
+        self, line: socket.socket, account: Account, question: Question, bodies: Sequence[bytes], told: Told
+    ) -> Answer:
+        buffer = bytearray()
+        try:
+            patience_s = SILENT_S
+            async with asyncio.timeout(patience_s):
+                await self._send(line, batch.question_frame(question), bodies)
+            while True:
+                async with asyncio.timeout(patience_s):
+                    said = batch.read_said(await self._receive(line, buffer), question)
+                if isinstance(said, Answer):
+                    return said
+                patience_s = self._heard(line, question, said, told)
+        except (OSError, BadFrame) as error:  # TimeoutError is an OSError
+            raise ChildGone(account.name, isinstance(error, TimeoutError)) from error
+
+    def _heard(self, line: socket.socket, question: Question, note: Note, told: Told) -> float:
+        """Passes a note on; returns for how many seconds the child may be silent now."""
+        told(note)
+        if note.begins:
+            line.send(batch.GO)
+        if note.program and question.limits:
+            return self._clock.scaled(question.limits.wall_s) + _LATE_S
+        return SILENT_S
 
     def _make_room(self) -> None:
         lines = [warm for warm in self._warm.values() if warm.line is not None]
@@ -127,19 +169,19 @@ class Pool:
         if sent < len(frame):
             await self._loop.sock_sendall(line, memoryview(frame)[sent:])
 
-    async def _receive(self, line: socket.socket) -> bytes:
-        data = bytearray()
+    async def _receive(self, line: socket.socket, buffer: bytearray) -> bytes:
+        """The next frame; what came after it stays in the buffer."""
         size = batch.LENGTH.size
-        while len(data) < size:
+        while len(buffer) < size or len(buffer) < (end := size + batch.LENGTH.unpack_from(buffer)[0]):
+            if len(buffer) >= size and end > batch.FRAME_MAX_OCTETS:
+                raise BadFrame("the answer is too long")
             more = await self._loop.sock_recv(line, _RECEIVE_OCTETS)
             if not more:
                 raise ConnectionResetError
-            data += more
-            if len(data) >= batch.LENGTH.size:
-                size = batch.LENGTH.size + batch.LENGTH.unpack_from(data)[0]
-                if size > batch.FRAME_MAX_OCTETS:
-                    raise BadFrame("the answer is too long")
-        return bytes(data[batch.LENGTH.size :])
+            buffer += more
+        payload = bytes(buffer[size:end])
+        del buffer[:end]
+        return payload
 
 
 def _memory_file(bodies: Sequence[bytes]) -> int:
