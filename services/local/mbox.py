@@ -246,8 +246,11 @@ def _matched(entries: Sequence[Entry], there: dict[int, list[int]]) -> list[bool
 def _open(path: str) -> int:
     try:
         return os.open(path, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
-    except PermissionError:
-        return os.open(path, _OPEN | os.O_WRONLY)  # it may be written to, not read: then nobody looks at its end
+    except PermissionError as refused:
+        try:
+            return os.open(path, _OPEN | os.O_WRONLY)  # it may be written to, not read: then nobody looks at its end
+        except FileNotFoundError:
+            raise refused from None  # nobody may make it there
 
 
 def _is_readable(fd: int) -> bool:
