@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mail import cdb, forwardtable
+from programs.table import TABLE
 from tests.harness.recorded import BadCase, Line, decoded, told
+from tests.harness.warm import Warm
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "programs"
 MESSAGE = b"Subject: case\n\nhello\n"
@@ -103,11 +105,13 @@ def written(call: Call) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where calls are made: the folder of the programs, one to work in, and what else the environment says."""
+    """Where calls are made: the folder of the programs, one to work in, and what else the environment says. `warm` has
+    the programs of that folder loaded."""
 
     programs: Path
     work: Path
     environment: dict[str, str]
+    warm: Warm | None = None
 
     def make(self, call: Call) -> list[Line]:
         """What came of a call."""
@@ -120,24 +124,30 @@ class Bench:
         queue = self.work / "queue"
         queue.write_text(_QUEUE)
         queue.chmod(0o755)
-        name, *words = call.words
         environment = {**self._environment(call), "QMAILQUEUE": str(queue), "KEPT": str(kept)}
         before = _look(home)
         environment["KEPT_EXIT"] = next((line.rest for line in call.all("queue")), "0")
-        with (kept / "message.in").open("rb") as message:
+        status, out, err = self._called(call, home, environment, kept / "message.in")
+        found = [Line("exit", str(status)), Line("out", "", _normal(out)), Line("err", "", _normal(err))]
+        found += [*_queued(kept), *_changes(before, _look(home))]
+        return [line for line in found if line.rest or line.octets]
+
+    def _called(self, call: Call, home: Path, environment: dict[str, str], message: Path) -> tuple[int, bytes, bytes]:
+        if self.warm is not None and call.words[0] in TABLE:
+            return self.warm.call(call.words, environment, home, call.message if call.all("pipe") else message)
+        name, *words = call.words
+        with message.open("rb") as source:
             ran = subprocess.run(
                 [self.programs / name, *words],
                 cwd=home,
                 env=environment,
-                stdin=None if call.all("pipe") else message,
+                stdin=None if call.all("pipe") else source,
                 input=call.message if call.all("pipe") else None,
                 capture_output=True,
                 timeout=60,
                 check=False,
             )
-        found = [Line("exit", str(ran.returncode)), Line("out", "", _normal(ran.stdout)), Line("err", "", _normal(ran.stderr))]
-        found += [*_queued(kept), *_changes(before, _look(home))]
-        return [line for line in found if line.rest or line.octets]
+        return ran.returncode, ran.stdout, ran.stderr
 
     def _environment(self, call: Call) -> dict[str, str]:
         environment = ENVIRONMENT | {"PATH": f"{self.programs}:{ENVIRONMENT['PATH']}"} | self.environment
