@@ -119,8 +119,8 @@ def test_preline_and_the_bare_call_are_the_same(house: House) -> None:
     assert house.run("sh", "-c", "preline -r vacation", SENDER="d@far.example") == ANSWERED, (
         "USER is who, in a delivery"
     )
-    bounce = {"UFLINE": "From MAILER-DAEMON x\n", "SENDER": None}
-    assert house.run("sh", "-c", "preline -r vacation joe", **bounce) == SILENT
+    bounce = "From MAILER-DAEMON x\n"
+    assert house.run("sh", "-c", "preline -r vacation joe", SENDER=None, UFLINE=bounce) == SILENT
 
 
 def test_two_at_once_give_one_answer(house: House) -> None:
@@ -157,11 +157,9 @@ def test_an_answer_that_is_refused_does_not_hold_the_mail_up(house: House) -> No
 # -- to whom ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "environment", [{"SENDER": ""}, {"SENDER": "#@[]"}, {"SENDER": "list-owner@h.example"}, {"SENDER": "joe@d.test"}]
-)
-def test_these_get_no_answer(house: House, environment: dict[str, str]) -> None:
-    assert house.vacation("-j", **environment) == SILENT
+@pytest.mark.parametrize("sender", ["", "#@[]", "list-owner@h.example", "joe@d.test"])
+def test_these_get_no_answer(house: House, sender: str) -> None:
+    assert house.vacation("-j", SENDER=sender) == SILENT
     assert not house.remembered.exists()
 
 
@@ -177,8 +175,7 @@ def test_only_who_wrote_to_the_user_is_answered(house: House) -> None:
 
 def test_mail_for_a_virtual_domain_is_the_users(house: House) -> None:
     virtual = MESSAGE.replace(b"To: joe@d.test", b"To: info@v.test")
-    told = {"RECIPIENT": "joe-info@v.test", "HOST": "v.test", "EXT": "info"}
-    assert house.vacation(message=virtual, **told) == ANSWERED
+    assert house.vacation(message=virtual, RECIPIENT="joe-info@v.test", HOST="v.test", EXT="info") == ANSWERED
     assert b"\nFrom: info@v.test\n" in house.answers()[0]
 
 
@@ -231,9 +228,7 @@ def test_the_interval_may_be_kept_with_the_senders(house: House) -> None:
 def test_those_who_were_answered_can_be_shown(house: House) -> None:
     house.remember([(86_400, b"bob@far.example"), (0, b'"a b"@x')])
     shown = '1 Jan 1970 00:00:00 -0000 "a b"@x\n2 Jan 1970 00:00:00 -0000 bob@far.example\n'
-    assert (
-        house.vacation("-s") == house.vacation("-l") == (0, "".join(sorted(shown.splitlines(keepends=True), reverse=1)))
-    )
+    assert house.vacation("-s") == house.vacation("-l") == (0, shown)
 
 
 def test_of_too_many_senders_the_first_are_forgotten(house: House) -> None:
