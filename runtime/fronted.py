@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime import privilege
+from runtime import capacity, privilege
 from runtime.accounts import Places
 from runtime.config import ConfigError, ServiceConfig, load
 from runtime.offspring import Work
@@ -40,6 +40,7 @@ def run(
     runtime/serve.py does."""
     try:
         config = load(kind, os.environ)
+        capacity.take_all_descriptors()
         spawner = Spawner.fork(config.places(), work(config))
         if as_root is not None:
             as_root(config)

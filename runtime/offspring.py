@@ -25,9 +25,10 @@ from runtime.spawn import GREETING, Status
 class Work:
     """What children do. `serve` runs as the user, in the home, until the socket ends; `authenticate` runs in a child
     without capabilities, gets None for an unknown account, and must take as long then: its third argument is a hash to
-    spend that time on."""
+    spend that time on. At most `children_max` serve at once, those that were told to end included."""
 
     serve: Callable[[socket.socket, Account], None]
+    children_max: int
     authenticate: Callable[[Shadow | None, bytes, str], bool] | None = None
 
 

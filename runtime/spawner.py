@@ -24,8 +24,6 @@ from runtime.clock import SystemClock
 from runtime.offspring import Work
 from runtime.spawn import REPLY, REQUEST, Purpose, Status
 
-# Twice the warm children of a front, for those that were told to end may still be ending, and 64 that run programs.
-CHILDREN_MAX = 192
 ASKED_OCTETS = 200 * REQUEST.size  # on their way to here: the kernel doubles it, for its own records are as long
 CROWD_MAX = 256  # requests that wait for one of them to end; the front gives up before they get old
 ENDING_MAX = 8  # children of one account that were told to end and have not: its home hangs; others need the room
@@ -85,10 +83,12 @@ class _Loop:
         self._accounts = accounts
         self._work = work
         self._clock = SystemClock()
-        self._poll = select.poll()
-        self._poll.register(control, select.POLLIN)
+        self._poll = select.epoll()  # there may be a thousand children
+        self._poll.register(control, select.EPOLLIN)
         self._by_fd: dict[int, _Process] = {}  # by pidfd and by line
         self._by_pid: dict[int, _Process] = {}
+        self._living = 0  # children
+        self._ending: set[_Process] = set()  # children whose front has hung up
         self._waiting: list[tuple[int, str, bytes]] = []
         self._crowd: deque[tuple[int, str, Status]] = deque()  # who waits until a child has ended
         self._checking = 0
@@ -97,7 +97,7 @@ class _Loop:
     def run(self) -> None:
         """Until the front has hung up and the children have ended: a program's family ends with them, not before."""
         while self._front_is_here or self._by_fd:
-            ready = [(fd, self._by_fd.get(fd)) for fd, _ in self._poll.poll(self._timeout_ms())]
+            ready = [(fd, self._by_fd.get(fd)) for fd, _ in self._poll.poll(self._timeout_s())]
             for fd, process in ready:
                 if fd == self._control.fileno():
                     self._hear()
@@ -141,10 +141,9 @@ class _Loop:
             return self._reply(serial, Status.UNREADABLE)
         if account is None:
             return self._reply(serial, otherwise)
-        living = [process for process in set(self._by_fd.values()) if process.account]
-        if sum(1 for process in living if process.account == account and process.line < 0) >= ENDING_MAX:
+        if sum(1 for process in self._ending if process.account == account) >= ENDING_MAX:
             return self._reply(serial, Status.BUSY)
-        if len(living) >= CHILDREN_MAX:
+        if self._living >= self._work.children_max:
             self._crowd.append((serial, name, otherwise))
             return self._reply(self._crowd.popleft()[0], Status.BUSY) if len(self._crowd) > CROWD_MAX else None
         fronts, childs = socket.socketpair()
@@ -152,9 +151,10 @@ class _Loop:
             made = self._fork(lambda: offspring.serve_as_user(childs, account, self._work), account)
             if made is None:
                 return self._reply(serial, Status.BUSY)
+            self._living += 1
             made.line = os.dup(childs.fileno())
             self._by_fd[made.line] = made
-            self._poll.register(made.line, 0)  # POLLHUP is always told
+            self._poll.register(made.line, 0)  # EPOLLHUP is always told
             self._reply(serial, Status.OK, fronts)
 
     def _start_checks(self) -> None:
@@ -180,7 +180,7 @@ class _Loop:
             offspring.run_to_the_end(lambda: offspring.follow(parent, child))
         process = _Process(pid, os.pidfd_open(pid), account)
         self._by_fd[process.pidfd] = self._by_pid[pid] = process
-        self._poll.register(process.pidfd, select.POLLIN)
+        self._poll.register(process.pidfd, select.EPOLLIN)
         return process
 
     def _reap(self) -> None:
@@ -197,6 +197,8 @@ class _Loop:
         self._forget(process.pidfd)
         if process.line >= 0:
             self._forget(process.line)
+        self._ending.discard(process)
+        self._living -= process.account is not None
         if process.request is not None:
             self._checking -= 1
             serial, name = process.request
@@ -223,19 +225,20 @@ class _Loop:
         self._forget(process.line)
         process.line = -1
         process.ends_by = self._clock.monotonic() + GRACE_S
+        self._ending.add(process)
 
     def _forget(self, fd: int) -> None:
         self._poll.unregister(fd)
         del self._by_fd[fd]
         os.close(fd)
 
-    def _timeout_ms(self) -> int | None:
-        deadlines = [process.ends_by for process in self._by_fd.values() if process.ends_by is not None]
-        return max(0, int((min(deadlines) - self._clock.monotonic()) * 1_000) + 1) if deadlines else None
+    def _timeout_s(self) -> float | None:
+        deadlines = [process.ends_by for process in self._ending if process.ends_by is not None]
+        return max(0.0, min(deadlines) - self._clock.monotonic()) if deadlines else None
 
     def _kill_overdue(self) -> None:
         now = self._clock.monotonic()
-        for process in list(self._by_fd.values()):
+        for process in list(self._ending):
             if process.ends_by is None or process.ends_by > now or process.account is None:
                 continue
             process.ends_by = None

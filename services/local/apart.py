@@ -13,9 +13,8 @@ from mail.accounts import Account
 from runtime.clock import Clock
 from services.local.batch import Answer, Question
 from services.local.pool import Pool, Told
+from services.local.warmth import RUNNING_MAX
 
-# Programs at once. Each has a child, which is a process of some 20 MB, and its own memory, up to control/softlimit.
-RUNNING_MAX = 64
 # Of one account: qmail had concurrencylocal for everybody.
 ACCOUNT_RUNNING_MAX = 4
 # Only what takes longer than this counts as slow: the queue need not hear of every filter.

@@ -21,7 +21,7 @@ from runtime import family
 from runtime.clock import Chance, Clock, SystemChance, SystemClock
 from runtime.durable import Disk
 from runtime.offspring import Work
-from services.local import batch, dotqmail, environment, lookup, texts
+from services.local import batch, dotqmail, environment, lookup, texts, warmth
 from services.local.batch import Answer, Done, Note, Question
 from services.local.config import LocalConfig
 from services.local.delivery import Attempt, Ending, Forwarding, Job, Owner, new_sender
@@ -53,7 +53,7 @@ def work(config: LocalConfig) -> Work:
     """What local's spawner makes children for. Called before anybody has given up root."""
     socket_dir = os.path.abspath(config.submit_dir) if config.submit_dir else ""
     around = Surroundings(config.time_scale, socket_dir, os.path.abspath(config.control_dir), os.geteuid() == 0)
-    return Work(functools.partial(serve, around))
+    return Work(functools.partial(serve, around), warmth.children_max())
 
 
 def serve(around: Surroundings, line: socket.socket, account: Account) -> None:

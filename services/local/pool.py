@@ -17,10 +17,11 @@ from mail.accounts import Account
 from runtime import family
 from runtime.children import Children
 from runtime.clock import Clock
-from services.local import batch
+from services.local import batch, warmth
 from services.local.batch import Answer, BadFrame, Note, Question
 
-WARM_MAX = 64
+# Children at work at once. More only wait for the same disk.
+ACTIVE_MAX = 64
 IDLE_S = 60.0
 # A batch that takes longer than this hangs: a disk of which nobody knows when it answers.
 SILENT_S = 120.0
@@ -61,8 +62,9 @@ class Pool:
         self._children = children
         self._clock = clock
         self._warm: OrderedDict[Account, _Warm] = OrderedDict()  # least recently used first
-        self._at_once = asyncio.Semaphore(WARM_MAX)
+        self._at_once = asyncio.Semaphore(ACTIVE_MAX)
         self._loop = asyncio.get_running_loop()
+        self._warm_max = warmth.warm_max()
 
     async def ask(
         self, account: Account, question: Question, bodies: Sequence[bytes] = (), told: Told = lambda note: None
@@ -150,7 +152,7 @@ class Pool:
     def _make_room(self) -> None:
         lines = [warm for warm in self._warm.values() if warm.line is not None]
         for warm in lines:
-            if len(lines) < WARM_MAX:
+            if len(lines) < self._warm_max:
                 return
             if not warm.active:
                 _hang_up(warm)

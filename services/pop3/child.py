@@ -21,12 +21,14 @@ from services.pop3.maildrop import MaildropError, OpenMaildir
 
 _READ_OCTETS = 64 * 1024
 _DAY_MS = 86_400_000
+# Sessions that have logged in. Each is a process with about 3 MB of its own.
+CHILDREN_MAX = 192
 
 
 def work(config: Pop3Config) -> Work:
     """What pop3's spawner makes children for."""
     del config
-    return Work(serve, authenticate)
+    return Work(serve, CHILDREN_MAX, authenticate)
 
 
 def serve(line: socket.socket, account: Account) -> None:

@@ -49,7 +49,7 @@ USER_SHOWN_CHARACTERS = 64  # of a name in an event
 class Limits:
     """What clients may cost. Seconds are before TIME_SCALE."""
 
-    connections: int = 1_000  # each a descriptor and about 20 KiB; with a login the spawner's CHILDREN_MAX holds too
+    connections: int = 1_000  # each a descriptor and about 20 KiB; with a login CHILDREN_MAX of child.py holds too
     connections_per_ip: int = 50  # as smtpd: one address with more is a broken or a hostile client
     idle_s: float = 600.0  # RFC 1939 section 3: at least ten minutes between commands
     login_s: float = 120.0  # from the greeting to a right password: three tries with their delays fit

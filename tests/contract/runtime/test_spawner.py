@@ -87,11 +87,11 @@ def spawner(places: Places) -> Iterator[Spawner]:
     assert os.waitstatus_to_exitcode(os.waitpid(found.pid, 0)[1]) == 0
 
 
-def fork(places: Places) -> Spawner:
+def fork(places: Places, children_max: int = 64) -> Spawner:
     """In a process that has gRPC already: harmless here, for nothing of it is running."""
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name == "grpc"}
     try:
-        return Spawner.fork(places, Work(tell_about_yourself, password_is_right))
+        return Spawner.fork(places, Work(tell_about_yourself, children_max, password_is_right))
     finally:
         sys.modules.update(kept)
 
@@ -283,9 +283,8 @@ async def test_the_front_learns_that_the_spawner_is_dead(places: Places) -> None
 async def test_a_request_beyond_the_limit_waits_until_a_child_has_ended(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.spawner.CHILDREN_MAX", 2)
     monkeypatch.setattr("runtime.spawner.CROWD_MAX", 1)
-    children = Children(fork(places), lambda: None)
+    children = Children(fork(places, children_max=2), lambda: None)
     first, second = await children.child("ann"), await children.child("ann")
     waiting = asyncio.create_task(children.child("bob"))
     await asyncio.sleep(0)  # it has asked
