@@ -18,10 +18,19 @@ def control() -> str:
     named = os.environ.get("SEAPOST_CONTROL")
     if named:
         return named
+    return os.path.join(_state(), "control")
+
+
+def users() -> str:
+    """The directory of users/assign: $SEAPOST_USERS, or `users` where `control` is by the same rule."""
+    return os.path.abspath(os.environ.get("SEAPOST_USERS") or os.path.join(_state(), "users"))
+
+
+def _state() -> str:
     state = os.environ.get("SEAPOST_STATE")
     if not state:
         state = _IN_CONTAINER if os.path.isdir(f"{_IN_CONTAINER}/control") else os.path.join(CHECKOUT, "var")
-    return os.path.join(state, "control")
+    return state
 
 
 def control_text(name: str) -> bytes | None:

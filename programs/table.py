@@ -21,6 +21,8 @@ TABLE = {
     "printmaillist": "printmaillist",
     "qbiff": "qbiff",
     "qmail-inject": "inject",
+    "qmail-newu": "newu",
+    "qmail-pw2u": "pw2u",
     "qmail-queue": "queue",
     "qreceipt": "receipt",
     "sendmail": "sendmail",
