@@ -187,7 +187,7 @@ class Places:
 
     def normal(self, octets: bytes) -> bytes:
         """Without what no two deliveries have alike: the place of the home, the date, the number of a message."""
-        octets = octets.replace(os.fsencode(self.ann), b"{home}")
+        octets = octets.replace(os.fsencode(self.ann), b"{home}").replace(os.fsencode(self.alias), b"{alias}")
         octets = re.sub(rb"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\b", b"{date}", octets)
         return re.sub(rb"\bqp \S+", b"qp {qp}", octets)
 
@@ -252,7 +252,7 @@ def _seen(path: Path, name: str, places: Places) -> Line:
         return Line("directory", words)
     if stat.S_ISFIFO(mode):
         return Line("fifo", words)
-    return Line("file", words, places.normal(path.read_bytes()))
+    return Line("file", words, places.normal(path.read_bytes()) or None)
 
 
 def _without_its_name(name: str) -> str:
