@@ -28,7 +28,7 @@ WALL_S = 300  # Postfix gives 1000 s, Exim an hour; while it runs the user's oth
 # Of what a program says, this much is kept for the report, which has room for 3000 octets of it.
 OUTPUT_OCTETS = 20_000
 
-_NUMBER_MAX = 2**62
+_NUMBER_MAX = 2**62 - 1
 _WALL_MAX_S = 86_400
 
 
@@ -59,8 +59,10 @@ class ProgramLimits:
             if wanted == NO_LIMIT or (kind == resource.RLIMIT_NPROC and not own_uid):
                 continue
             _, hard = resource.getrlimit(kind)
-            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(kind, (allowed, allowed))
+            room = _NUMBER_MAX if hard == resource.RLIM_INFINITY else hard
+            # Both limits of time at once would be SIGKILL: SIGXCPU comes a second before, and says what happened.
+            last = wanted + 1 if kind == resource.RLIMIT_CPU else wanted
+            resource.setrlimit(kind, (min(wanted, room), min(last, room)))
 
 
 _KINDS = {

@@ -1,5 +1,6 @@
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,9 +83,16 @@ def test_the_rules_have_the_limits_and_follow_the_files(tmp_path: Path) -> None:
 
 def test_a_program_cannot_raise_its_limits() -> None:
     found = ProgramLimits(address_space=700 * limits.MIB, files=50, file_size=1_000_000, cpu_s=9, stack=4_000_000)
-    assert seen_by_a_program(found, "AS NOFILE FSIZE CPU CORE STACK") == [
-        700 * limits.MIB, 50, 1_000_000, 9, 0, 4_000_000,
-    ] * 2  # fmt: skip
+    bounded = [700 * limits.MIB, 50, 1_000_000, 0, 4_000_000]
+    assert seen_by_a_program(found, "AS NOFILE FSIZE CORE STACK") == bounded * 2
+    assert seen_by_a_program(found, "CPU") == [9, 10]
+
+
+def test_a_program_that_computes_for_too_long_is_told_so_by_its_signal() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"], preexec_fn=lambda: ProgramLimits(cpu_s=1).apply(True)
+    ) as process:
+        assert process.wait(60) == -signal.SIGXCPU
 
 
 def test_what_is_not_limited_stays_as_it_is() -> None:
