@@ -14,7 +14,7 @@ import grpc
 
 from mail.routing import Channel
 from proto import work_pb2, work_pb2_grpc
-from runtime import faults, parcels, peers, rpc
+from runtime import faults, peers, rpc, wire
 from runtime.config import Address
 from runtime.parcels import Delivery, ForwardMail, Result, Target
 from runtime.serve import Process
@@ -102,7 +102,7 @@ class Worker:
         held = self._held[delivery.key]
         stream = self._owner(delivery.log)
         for result in results:
-            outcome = parcels.outcome_of(delivery, result)
+            outcome = wire.outcome_message(delivery, result)
             held.unsettled.discard(result.target)
             held.unacknowledged[result.target] = outcome
             if stream:
@@ -280,7 +280,7 @@ class Worker:
         if self._is_former(stream, said.log):
             stream.doubtful[said.key] = (said, body)
             return None
-        delivery = parcels.delivery_of(said, body, stream.cluster)
+        delivery = wire.delivery_of(said, body, stream.cluster)
         self._held[said.key] = _Held(delivery, {target.index for target in delivery.targets}, stream, stream.heard_at)
         return delivery
 

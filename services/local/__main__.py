@@ -21,17 +21,14 @@ async def main(door: Door, spawner: Spawner, config: LocalConfig, process: "Proc
 
     from mail.routing import Channel
     from runtime.children import Children
-    from runtime.durable import Disk
     from runtime.serve import DRAIN_S
     from runtime.worker import Worker
-    from services.local.apart import Apart
-    from services.local.front import Carriers, Front, Surroundings
+    from services.local.front import Front, Surroundings
     from services.local.ownership import Ownership
     from services.local.pool import Pool
     from services.local.server import AccountsServicer
     from services.local.settlement import Settlement
     from services.local.submission import Submissions
-    from services.local.underway import Underway
 
     rules = Rules(config.control_dir)
     process.on_hangup(lambda: rules.reread_or(process.events.alert))
@@ -43,16 +40,10 @@ async def main(door: Door, spawner: Spawner, config: LocalConfig, process: "Proc
     pool = Pool(children, process.clock)
     worker = Worker(Channel.LOCAL, config.queues, rules.concurrency, process)
     settlement = Settlement(process.clock, pool, accounts, worker.holds)
-    underway = Underway(config.underway_path(), Disk(), process.clock)
-    carriers = Carriers(pool, Apart(pool, process.clock, worker.offer_more))
-    around = Surroundings(rules, process.events, underway, give_up)
-    front = Front(worker, carriers, ownership, settlement, around)
+    front = Front(worker, pool, ownership, settlement, Surroundings(rules, process, config.underway_path()))
     AccountsServicer(rules, ownership, pool).register(process.rpc.grpc)
     submissions = Submissions(door.sock, config.queues, process, accounts)
-    running = [
-        process.keep(one)
-        for one in (worker.run(front.take, front.recorded), pool.run(), settlement.run(), submissions.run())
-    ]
+    running = [process.keep(one) for one in (front.run(), pool.run(), settlement.run(), submissions.run())]
 
     await process.serve()
 
@@ -62,7 +53,6 @@ async def main(door: Door, spawner: Spawner, config: LocalConfig, process: "Proc
     await asyncio.gather(*running, return_exceptions=True)
     pool.close()
     children.close()
-    underway.close()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ LAST = 1 << 20
 # qmail-command(8): these exit codes mean never; 0 and 99 mean done; all others mean later.
 PERMANENT_CODES = frozenset({64, 65, 70, 76, 77, 78, 100, 112})
 _DONE_AND_LAST = 99
-_NOT_FOUND = 127  # of sh(1)
+_NOT_FOUND = 127  # of sh(1), which then says so in these words; a program may exit so for reasons of its own
+_NOT_FOUND_WORDS = b"not found"
 _LSPAWN_SPARES = 3  # octets that qmail-lspawn leaves free of its limit
 
 Step = Maildir | Mbox | Program
@@ -146,7 +147,8 @@ class Attempt:
         elif ending.code in PERMANENT_CODES:
             self.outcome = Failed(self._report(""))
         else:
-            self.defer(texts.not_found(program.command) if ending.code == _NOT_FOUND else "")
+            missing = ending.code == _NOT_FOUND and _NOT_FOUND_WORDS in ending.output
+            self.defer(texts.not_found(program.command) if missing else "")
 
     def defer(self, report: str) -> None:
         """Nothing more happens in this attempt, and nothing is forwarded."""

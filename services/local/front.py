@@ -7,7 +7,7 @@ address and what to say when there is no child; sees no home, and no file that a
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, replace
 
 from mail import address
@@ -15,7 +15,9 @@ from mail.accounts import Account
 from mail.outcome import Deferred, Delivered, Failed, Outcome
 from runtime.accounts import AccountsError, AssignmentsError
 from runtime.children import SpawnError
-from runtime.events import Events
+from runtime.config import EXIT_TEMPORARY
+from runtime.durable import Disk
+from runtime.serve import Process
 from runtime.spawn import Status
 from runtime.worker import Delivery, ForwardMail, Result, Target, Worker
 from services.local import texts
@@ -50,39 +52,35 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the front is told, whom it tells, and how it ends the service when it cannot go on."""
+    """What the front is told, whose part it is, and where it notes what it has begun (services/local/underway.py)."""
 
     rules: Rules
-    events: Events
-    underway: Underway
-    stop: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Carriers:
-    """Who is asked: the warm children of accounts, and those that are made for one delivery."""
-
-    pool: Pool
-    apart: Apart
+    process: Process
+    underway_path: str
 
 
 class Front:
-    """Delivers what the worker takes. `take` is the worker's callback."""
+    """Delivers what the worker takes."""
 
     def __init__(
-        self, worker: Worker, carriers: Carriers, ownership: Ownership, settlement: Settlement, around: Surroundings
+        self, worker: Worker, pool: Pool, ownership: Ownership, settlement: Settlement, around: Surroundings
     ) -> None:
         self._worker = worker
-        self._pool = carriers.pool
-        self._apart = carriers.apart
+        self._pool = pool
+        process = around.process
+        self._apart = Apart(pool, process.clock, worker.offer_more)
         self._ownership = ownership
         self._settlement = settlement
         self._rules = around.rules
-        self._events = around.events
-        self._underway = around.underway
-        self._stop = around.stop
+        self._events = process.events
+        self._underway = Underway(around.underway_path, Disk(), process.clock)
+        self._stop = process.stop
         self._lanes: dict[Account, deque[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Takes what the queue gives, until cancelled."""
+        await self._worker.run(self.take, self.recorded)
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Begins every delivery; each target is settled with the worker when its outcome is known."""
@@ -188,7 +186,7 @@ class Front:
         if not task.cancelled() and (error := task.exception()):
             # A bug: the lane's deliveries would wait for ever. The next start takes them up again.
             self._events.alert(f"a lane has ended with {error!r}")
-            self._stop()
+            self._stop(EXIT_TEMPORARY)
 
     def _may_begin(self, one: _Waiting) -> bool:
         if self._worker.may_proceed(one.delivery):

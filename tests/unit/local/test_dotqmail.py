@@ -15,8 +15,8 @@ def test_the_files_of_an_extension_in_order() -> None:
     ]
 
 
-def test_an_account_itself_has_one_file() -> None:
-    assert list(file_names("", "")) == [".qmail"]
+def test_an_account_itself_has_two_files_as_in_qmail() -> None:
+    assert list(file_names("", "")) == [".qmail", ".qmaildefault"]
 
 
 def test_an_extension_that_ends_in_a_break_has_its_default_at_once() -> None:
