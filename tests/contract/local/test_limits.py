@@ -1,3 +1,5 @@
+"""The limits of programs: what the control files say, and what a program finds that it may use."""
+
 import os
 import resource
 import signal

@@ -1,3 +1,5 @@
+"""Appending to an mbox: its octets, one lock and one sync, a retry, and everything that can be wrong with a file."""
+
 import fcntl
 import os
 import resource

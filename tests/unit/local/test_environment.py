@@ -1,3 +1,5 @@
+"""The environment of programs, value by value."""
+
 import dataclasses
 from typing import Any
 

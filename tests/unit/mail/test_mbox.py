@@ -1,3 +1,5 @@
+"""The format of an mbox."""
+
 import pytest
 
 from mail import mbox
