@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli import ports
-from cli.configfast import is_host
 from cli.topology import BY_NAME, METRICS, SERVICES
+from mail.hostname import is_host
 from runtime.config import Address, ConfigError, choice, integer, load, number, port, redis_url, setting, text
 
 

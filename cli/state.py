@@ -14,6 +14,7 @@ from cli import accounts, certs, configfast, embedded
 from cli.places import CHECKOUT, Places
 from cli.refusal import Refusal
 from cli.topology import ALIAS_UID, BY_NAME, SERVICES, SUBMIT
+from mail.hostname import is_host
 from runtime.clock import SystemClock
 from runtime.durable import Disk
 
@@ -122,7 +123,7 @@ def _controls(places: Places, environ: Mapping[str, str]) -> str:
     me = os.path.join(places.control, "me")
     if not os.path.exists(me):
         name = environ.get("MAIL_NAME") or socket.gethostname()
-        if not configfast.is_host(name):
+        if not is_host(name):
             raise Refusal(
                 f"environment variable MAIL_NAME={name!r} is not a host name: set it to this host's full name", 78
             )

@@ -125,6 +125,6 @@ def test_init_makes_directories_where_the_environment_says(tmp_path: Path) -> No
 
 def test_config_fast_says_what_qmails_said(tmp_path: Path) -> None:
     said = seapost("config-fast", "mail.example.test", "--state", str(tmp_path)).stdout.splitlines()
-    assert said[0] == 'Your fully qualified host name is "mail.example.test".'
+    assert said[0] == "Your fully qualified host name is mail.example.test."
     assert "Putting example.test into control/defaultdomain..." in said
     assert seapost("config-fast", "no name", "--state", str(tmp_path)).returncode == 1

@@ -3,7 +3,6 @@
 import json
 
 from cli import exposition, settings, trace, welcome
-from cli.configfast import is_host, shorten
 from cli.supervisor import BACK_OFF_LAST_S, back_off
 from mail.ids import child_id, make_id
 from runtime.config import Address
@@ -75,12 +74,3 @@ def test_the_lines_to_paste_reach_a_server_that_listens_everywhere() -> None:
     shown = welcome.lines(told, {"smtp": Address("0.0.0.0", 25), "pop3": Address("::", 110)})
     assert 'SMTP("127.0.0.1", 25' in shown[2]
     assert 'POP3("::1", 110)' in shown[4]
-
-
-def test_config_fast_shortens_as_qmail_does() -> None:
-    assert [shorten(name) for name in ("mail.a.test", "a.test", "test")] == ["a.test", "a.test", "test"]
-
-
-def test_a_host_name_is_told_from_an_address_or_a_sentence() -> None:
-    assert is_host("mail.example.test")
-    assert not any(map(is_host, ("", "a b", "a..b", ".a", "a\n", "x" * 64, "@a")))
