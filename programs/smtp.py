@@ -138,8 +138,18 @@ class _Settings:
         self.remote_ip = os.fsencode(surroundings.get("TCPREMOTEIP", "unknown"))
         info = surroundings.get("TCPREMOTEINFO")
         self.remote = (b"" if info is None else _plain(os.fsencode(info)) + b"@") + _plain(self.remote_ip)
-        ours = surroundings.get("TCPLOCALHOST", surroundings.get("TCPLOCALIP", "unknown"))
-        self.local = os.fsencode(ours)
+        our_ip = surroundings.get("TCPLOCALIP", "unknown")
+        self.local = os.fsencode(surroundings.get("TCPLOCALHOST", our_ip))
+        self._our_literal = os.fsencode(f"[{our_ip}]")
+        self._literal_means = line("localiphost")
+        if self._literal_means is None:
+            self._literal_means = line("me")
+
+    def named(self, address: bytes) -> bytes:
+        """The address; one at the IP address that was called, at our name."""
+        box, _, host = address.rpartition(b"@")
+        means = self._literal_means
+        return address if host != self._our_literal or means is None else b"%b@%b" % (box, means)
 
     @staticmethod
     def _number(name: str, otherwise: int) -> int:
@@ -204,7 +214,7 @@ class _Conversation:
         self._wire.say(b"250 flushed")
 
     def _mail(self, argument: bytes) -> None:
-        address = parsed(argument)
+        address = self._settings.named(parsed(argument))
         if len(address) >= limits.ADDRESS_MAX_OCTETS:
             return self._wire.say(b"555 syntax error (#5.5.4)")
         self._sender, self._recipients, self._size = address, [], 0
@@ -213,7 +223,7 @@ class _Conversation:
     def _rcpt(self, argument: bytes) -> None:
         if self._sender is None:
             return self._wire.say(b"503 MAIL first (#5.5.1)")
-        address = parsed(argument)
+        address = self._settings.named(parsed(argument))
         if len(address) >= limits.ADDRESS_MAX_OCTETS:
             return self._wire.say(b"555 syntax error (#5.5.4)")
         box, at, host = self._sender.lower().rpartition(b"@")
