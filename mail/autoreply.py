@@ -49,6 +49,10 @@ _OURS = {
     *(b"received", b"delivered-to", b"mbox-line", b"content-length", b"sender"),
 }
 
+# Senders that are written anew every day: signed ones (BATV), and those of a forwarder (SRS: a hash and a day).
+_SIGNED = re.compile(rb"prvs=[^=@]*=", re.IGNORECASE)
+_REWRITTEN = re.compile(rb"(srs0[=+-])[^=@]*=[^=@]*=", re.IGNORECASE)
+
 _COMMENT = re.compile(rb"\([^()]*\)")
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]+@[!-;=?-~]+>")
 _ENCODED = re.compile(r"=\?([A-Za-z0-9_.:-]{1,40})(?:\*[^?]*)?\?([bq])\?([!-~]*?)\?=", re.IGNORECASE)
@@ -86,8 +90,9 @@ class Person:
         )
 
     def is_sender(self, sender: bytes) -> bool:
+        sender = correspondent(sender)
         own = [*self.recipients, *(name if b"@" in name else name + b"@" + self.host for name in self.names)]
-        return sender.lower() in {one.lower() for one in own}
+        return sender in {one.lower() for one in own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,18 @@ class Stamp:
     message_id: bytes
 
 
+def correspondent(sender: bytes) -> bytes:
+    """The sender as one remembers him: in lower case, and the same tomorrow."""
+    return _REWRITTEN.sub(rb"\1", _SIGNED.sub(b"", sender, count=1), count=1).lower()
+
+
 def why_not(arrival: Arrival, person: Person) -> str:
     """Why nobody must answer this message, whoever it is addressed to; empty when somebody may."""
     return _unfit_sender(arrival.sender, person) or _unfit_header(arrival)
 
 
 def _unfit_sender(sender: bytes, person: Person) -> str:
-    local, at, _ = sender.lower().rpartition(b"@")
+    local, at, _ = correspondent(sender).rpartition(b"@")
     if not sender or sender.endswith(b"@[]"):  # RFC 3834 section 2; qmail's `#@[]`, and VERP not yet rewritten
         return "it is a bounce"
     if not at or not local or not acceptable(sender.decode("utf-8", "surrogateescape")):

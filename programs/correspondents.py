@@ -40,25 +40,24 @@ class Correspondents:
 
         A time in the future comes from a clock that was wrong then or is now: it counts as now, so it silences nobody
         for longer than an interval."""
-        key = sender.lower()
         with self._lock():
             kept_s, times = self._read()
             if interval_s is None:
                 interval_s = otherwise_s if kept_s is None else kept_s
-            then_s = times.get(key)
+            then_s = times.get(sender)
             if then_s is not None and now_s - then_s < interval_s:
                 if then_s > now_s:
-                    self._write(kept_s, times | {key: now_s})
+                    self._write(kept_s, times | {sender: now_s})
                 return False
-            times.pop(key, None)
-            self._write(kept_s, times | {key: now_s})
+            times.pop(sender, None)
+            self._write(kept_s, times | {sender: now_s})
             return True
 
     def forget(self, sender: bytes) -> None:
         """The sender may be answered again: the answer was not sent."""
         with self._lock():
             kept_s, times = self._read()
-            if times.pop(sender.lower(), None) is not None:
+            if times.pop(sender, None) is not None:
                 self._write(kept_s, times)
 
     def clear(self, interval_s: float | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mail import fields, limits
-from mail.autoreply import Arrival, Person, Stamp, addressed, answer, why_not
+from mail.autoreply import Arrival, Person, Stamp, addressed, answer, correspondent, why_not
 from mail.mbox import NOBODY
 from programs.complaint import TEMPORARY, Fatal, because, die, octets, reported, say
 from programs.correspondents import Correspondents, Unreadable
@@ -127,9 +127,9 @@ def _answer_once(arrival: Arrival, text: bytes, own: bytes, wish: Wish) -> int:
     from runtime.clock import SystemClock  # late, as everything that a declined message does not need
 
     now_s = SystemClock().wall_ms() // 1_000
-    answered = Correspondents(_at_home(wish.database))
+    answered, who = Correspondents(_at_home(wish.database)), correspondent(arrival.sender)
     try:
-        if not answered.claim(arrival.sender, now_s, wish.interval_s, WEEK_S):
+        if not answered.claim(who, now_s, wish.interval_s, WEEK_S):
             return 0
     except (OSError, Unreadable) as error:
         raise _unusable(wish, error) from error
@@ -144,7 +144,7 @@ def _answer_once(arrival: Arrival, text: bytes, own: bytes, wish: Wish) -> int:
             say(f"vacation: warning: the answer was refused: {refusal.text}")
             return 0  # and so would be the next one to this sender
         try:
-            answered.forget(arrival.sender)
+            answered.forget(who)
         except (OSError, Unreadable) as error:
             raise _unusable(wish, error) from error
         raise Fatal(TEMPORARY, refusal.text) from refusal
@@ -204,7 +204,7 @@ def _me() -> bytes:
 
 def _is_excluded(sender: bytes) -> bool:
     """Whether the user's own list names the sender, or `@` and its host."""
-    sender = sender.lower()
+    sender = correspondent(sender)
     return any(entry in (sender, b"@" + sender.rpartition(b"@")[2]) for entry in _excluded())
 
 

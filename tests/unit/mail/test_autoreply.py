@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail import fields
-from mail.autoreply import SUBJECT_MAX_CHARACTERS, Arrival, Person, Stamp, addressed, answer, why_not
+from mail.autoreply import SUBJECT_MAX_CHARACTERS, Arrival, Person, Stamp, addressed, answer, correspondent, why_not
 
 JOE = Person(names=[b"joe", b"j.doe@work.example"], recipients=[b"joe-x@d.test", b"info@v.test"], host=b"d.test")
 STAMP = Stamp(1_000_000_000, b"1.2.vacation@d.test")
@@ -81,6 +81,8 @@ def test_what_a_person_sent_is_answered(header: bytes) -> None:
         b"JOE-x@D.test",
         b"info@v.test",
         b"j.doe@work.example",
+        b"prvs=2345abcdef=joe@d.test",
+        b"prvs=2345abcdef=postmaster@h.example",
         b"bob\n@h.example",
         b"bob\0@h.example",
         b"bob\xff@h.example",
@@ -89,6 +91,13 @@ def test_what_a_person_sent_is_answered(header: bytes) -> None:
 )
 def test_these_senders_are_never_answered(sender: bytes) -> None:
     assert why_not(came(sender=sender), JOE)
+
+
+def test_a_correspondent_is_the_same_tomorrow() -> None:
+    assert correspondent(b"Bob@H.example") == b"bob@h.example"
+    assert correspondent(b"prvs=1234abcdef=bob@h.example") == b"bob@h.example"
+    assert correspondent(b"SRS0=x+Yz=4Q=h.example=bob@f.example") == b"srs0=h.example=bob@f.example"
+    assert correspondent(b"prvs@h.example") == b"prvs@h.example"
 
 
 @pytest.mark.parametrize("sender", [b"joe@elsewhere.example", b"owner@h.example", b"return@h.example", b"b@h.example"])
