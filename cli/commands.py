@@ -79,6 +79,7 @@ def _add_questions(add: Callable[[str, Command | None, str], argparse.ArgumentPa
     trace.add_argument("id", help="the message id, as in the 250 reply")
     trace.add_argument("--json", action="store_true", help="the events as they were written")
     add("doctor", _doctor, "name what is missing")
+    _add_broadcast(add("broadcast", _broadcast, "make an alias that reaches every mail account"))
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")
     user = add("user", _user_list, "accounts in the state directory").add_subparsers(
@@ -88,6 +89,29 @@ def _add_questions(add: Callable[[str, Command | None, str], argparse.ArgumentPa
     adding.add_argument("name")
     adding.set_defaults(command=_user_add)
     user.add_parser("list", parents=[parent], help="the names").set_defaults(command=_user_list)
+
+
+def _add_broadcast(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", default="all", metavar="NAME", help="the alias (default: all)")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="WHO",
+        help="a sender's address, or an account whose programs hand in mail on this machine; may be repeated",
+    )
+    parser.add_argument("--owner", default="postmaster", metavar="ADDRESS", help="who gets the bounces")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="ACCOUNT", help="an account to leave out; may be repeated"
+    )
+
+
+def _broadcast(places: Places, options: argparse.Namespace) -> int:
+    from cli import broadcast
+
+    wish = broadcast.Wish(options.address, options.allow, options.owner, options.without)
+    print("\n".join(broadcast.set_up(places, wish)))
+    return 0
 
 
 def _status(places: Places, options: argparse.Namespace) -> int:

@@ -33,6 +33,12 @@ def _state() -> str:
     return state
 
 
+def accounts() -> str:
+    """The directory of passwd and login.defs: `accounts` where `control` is by the same rule, or this machine's /etc."""
+    own = os.path.join(_state(), "accounts")
+    return own if os.path.isdir(own) else "/etc"
+
+
 def control_text(name: str) -> bytes | None:
     """The octets of a control file, None when there is none; OSError when it cannot be read."""
     try:
