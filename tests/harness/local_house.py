@@ -55,6 +55,7 @@ class Queue(work_pb2_grpc.WorkServicer):
     outcomes: dict[tuple[str, int], work_pb2.Outcome] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     slots: int = 0
+    offered: int = 0  # what was said last
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Pull(self, request_iterator: Any, context: Any) -> AsyncIterator[work_pb2.QueueMessage]:
@@ -70,6 +71,7 @@ class Queue(work_pb2_grpc.WorkServicer):
     async def _listen(self, messages: Any) -> None:
         async for message in messages:
             self.slots += message.slots
+            self.offered = message.slots or self.offered
             acks = []
             for outcome in message.outcomes:
                 self.outcomes[(outcome.key, outcome.recipient)] = outcome
