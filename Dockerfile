@@ -57,6 +57,8 @@ USER 7793:7793
 # The two that become users: their spawner starts as root, with SETUID and SETGID and nothing else; their front, which
 # alone talks to the network, is FRONT_UID before it opens a socket.
 FROM room AS local
+# `.qmail` files and scripts of a qmail that was here before name its programs by their full paths.
+RUN mkdir /var/qmail && ln -s /srv/seapost/bin /state/control /state/alias /state/users /var/qmail/
 # `|fastforward -d /etc/aliases.cdb` means the host's file, as on the machine that it was copied from.
 RUN ln -s /host/etc/aliases.cdb /etc/aliases.cdb
 USER 0:0
