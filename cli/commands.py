@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from cli import queue_commands
+from cli import queue_commands, user_commands
 from cli.places import DEFAULT_STATE, Places, find
 from cli.refusal import EXIT_FAILED, Refusal
 from cli.topology import EXAMPLE_NAME
@@ -80,15 +80,7 @@ def _add_questions(add: Callable[[str, Command | None, str], argparse.ArgumentPa
     trace.add_argument("--json", action="store_true", help="the events as they were written")
     add("doctor", _doctor, "name what is missing")
     _add_broadcast(add("broadcast", _broadcast, "make an alias that reaches every mail account"))
-    parent = argparse.ArgumentParser(add_help=False)
-    parent.add_argument("--state", metavar="DIR", default=argparse.SUPPRESS, help="the state directory")
-    user = add("user", _user_list, "accounts in the state directory").add_subparsers(
-        required=True, metavar="add | list"
-    )
-    adding = user.add_parser("add", parents=[parent], help="make an account")
-    adding.add_argument("name")
-    adding.set_defaults(command=_user_add)
-    user.add_parser("list", parents=[parent], help="the names").set_defaults(command=_user_list)
+    user_commands.add(add("user", None, "accounts that have mail: make, change, end and list them"))
 
 
 def _add_broadcast(parser: argparse.ArgumentParser) -> None:
@@ -142,21 +134,6 @@ def _doctor(places: Places, options: argparse.Namespace) -> int:
     from cli import doctor
 
     return doctor.show(places)
-
-
-def _user_add(places: Places, options: argparse.Namespace) -> int:
-    from cli import accounts
-
-    password = accounts.add(places, options.name)
-    print(f"account {options.name}, password {password}")
-    return 0
-
-
-def _user_list(places: Places, options: argparse.Namespace) -> int:
-    from cli import accounts
-
-    print("\n".join(accounts.names(places)))
-    return 0
 
 
 def _up(places: Places, options: argparse.Namespace) -> int:

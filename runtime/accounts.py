@@ -191,6 +191,10 @@ class Accounts:
             return None
         return self._resolved(with_groups(account, self._group.read()))
 
+    def names(self) -> list[str]:
+        """Every name in passwd, sorted; `find` knows who of them gets mail."""
+        return sorted(self._passwd.read())
+
     def assignment(self, local: str) -> Assigned | None:
         """What users/assign says of a local part; `find` knows whether its account may have mail."""
         return self._assign.read().find(local)
