@@ -277,3 +277,13 @@ async def test_a_maildir_over_two_file_systems_defers(house: House, ann: Path, b
         assert os.listdir(new) == []
     finally:
         subprocess.run(["umount", "--lazy", str(new)], check=True)
+
+
+async def test_an_mbox_that_is_a_link_leads_to_what_is_the_users(house: House, ann: Path, bob: Path) -> None:
+    make_maildir(bob)
+    theirs = house.write(bob / "Mailbox", "private\n")
+    (ann / "Mailbox").symlink_to(theirs)
+    house.write(ann / ".qmail", "./Mailbox\n")
+    outcome = await house.queue.to(f"{ann.name}@{HOST}")
+    assert (outcome.kind, outcome.report) == (DEFERRED, "Unable to open ./Mailbox: access denied. (#4.2.1)\n")
+    assert theirs.read_text() == "private\n"

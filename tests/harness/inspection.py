@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+# What a program is told, and by whom: qmail-command(8), then ours.
+QMAILS = {
+    *("SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "HOST2", "HOST3", "HOST4", "LOCAL"),
+    *("EXT", "EXT2", "EXT3", "EXT4", "DTLINE", "RPLINE", "UFLINE", "PATH"),
+}
+OURS = {"DELIVERY_ID", "SEAPOST_CONTROL", "SEAPOST_SOCKET_DIR"}
 
 
 @dataclass(frozen=True, slots=True)

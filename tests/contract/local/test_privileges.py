@@ -13,18 +13,13 @@ import pytest
 
 from proto import work_pb2
 from tests.harness import inspection, pop3_house
-from tests.harness.inspection import CAPABILITY_SETS, Process
+from tests.harness.inspection import CAPABILITY_SETS, OURS, QMAILS, Process
 from tests.harness.local_house import FRONT_UID, HOST, ROOT, House, open_house
 
 pytestmark = pytest.mark.skipif(not ROOT, reason="needs root: run the tests as root to see the change of user")
 
+KNOWN = ("socket:", "pipe:", "anon_inode:[pidfd]", "anon_inode:[eventpoll]")
 SETGID_SETUID = 1 << 6 | 1 << 7
-# What a program is told, and by whom: qmail-command(8), then ours, then what every shell sets by itself.
-QMAILS = {
-    *("SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "HOST2", "HOST3", "HOST4", "LOCAL"),
-    *("EXT", "EXT2", "EXT3", "EXT4", "DTLINE", "RPLINE", "UFLINE", "PATH"),
-}
-OURS = {"DELIVERY_ID", "SEAPOST_CONTROL", "SEAPOST_SOCKET_DIR"}
 
 
 def is_nobody_special(process: Process) -> None:
@@ -45,9 +40,7 @@ def is_a_spawner(process: Process, state: Path) -> None:
     assert process.gains_nothing
     assert process.inet == ()
     assert below(process.files, state) == [str(state / "log")]  # standard error
-    assert all(
-        where.startswith(("socket:", "pipe:", "anon_inode:[pidfd]")) for where in beyond_the_first_three(process)
-    )
+    assert all(where.startswith(KNOWN) for where in beyond_the_first_three(process))
     assert process.status["Threads"] == "1"
 
 
