@@ -194,7 +194,7 @@ def _queued(kept: Path) -> Iterator[Line]:
 
 
 _VARYING = (
-    (rb"\b\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [-+]\d{4}", b"{date}"),
+    (rb"\b\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d(?= [-+]\d{4}\b)", b"{date}"),
     (rb"\b\d{14}\.\d+(?=\.qmail@)", b"{id}"),
     (rb"-1\d{9}\.\d+\b", b"-{time}.{pid}"),
     (rb"\bok \d+ (?=qp )", b"ok {time} "),

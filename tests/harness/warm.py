@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def _serve() -> None:
                 os.chdir(at)
                 os.environ.clear()
                 os.environ.update(environment)
+                time.tzset()
                 _become(words)
             finally:
                 os._exit(70)

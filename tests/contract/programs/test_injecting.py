@@ -90,6 +90,15 @@ def test_a_command_has_a_bound(call: Caller) -> None:
     assert (status, out) == (1, b"220 me.test ESMTP\r\n421 out of memory (#4.3.0)\r\n")
 
 
+def test_the_rest_of_a_message_that_nobody_takes_is_no_command(call: Caller) -> None:
+    """The queue's program ends before it has read anything."""
+    (call.control / "me").write_text("me.test\n")
+    message = b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n" + b"QUIT\r\n" * 100_000 + b".\r\nNOOP\r\nQUIT\r\n"
+    status, out, _ = call("sendmail", "-bs", message=message)
+    assert status == 0
+    assert out.endswith(b"354 go ahead\r\n451 qq temporary problem (#4.3.0)\r\n250 ok\r\n221 me.test\r\n")
+
+
 def test_badmailfrom_counts_in_a_conversation(call: Caller) -> None:
     (call.control / "me").write_text("me.test\n")
     (call.control / "badmailfrom").write_text("# nobody\nBad@x.test\n@spam.test\n")
