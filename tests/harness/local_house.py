@@ -122,7 +122,7 @@ class House:
     def __init__(self) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="seapost-local-"))
         self.state.chmod(0o755)
-        for folder in ("control", "accounts", "homes", "alias"):
+        for folder in ("control", "accounts", "homes", "alias", "users"):
             (self.state / folder).mkdir(mode=0o755)
         (self.state / "control" / "me").write_text(f"{HOST}\n")
         (self.state / "control" / "virtualdomains").write_text("virtual.test:vera\n")
@@ -157,6 +157,7 @@ class House:
             "ACCOUNTS_DIR": str(self.state / "accounts"),
             "HOMES_DIR": str(self.state / "homes"),
             "ALIAS_DIR": str(self.state / "alias"),
+            "USERS_DIR": str(self.state / "users"),
             "QUEUE_ADDRS": str(self._server.address),
             "SUBMIT_DIR": str(self.submit),
             "LOG_FORMAT": "json",
@@ -218,6 +219,12 @@ class House:
         if ROOT:
             os.chown(home, uid, uid)
         return home
+
+    def assign(self, text: str) -> None:
+        """A new users/assign takes the place of the old one."""
+        draft = self.state / "users" / "assign.draft"
+        draft.write_text(text)
+        draft.replace(self.state / "users" / "assign")
 
     def write(self, path: Path, content: str, mode: int = 0o600) -> Path:
         """A file of the home's owner."""
