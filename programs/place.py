@@ -34,7 +34,7 @@ def _state() -> str:
 
 
 def accounts() -> str:
-    """The directory of passwd and login.defs: `accounts` where `control` is by the same rule, or this machine's /etc."""
+    """The directory of passwd and login.defs: `accounts` beside `control` by the same rule, or this machine's /etc."""
     own = os.path.join(_state(), "accounts")
     return own if os.path.isdir(own) else "/etc"
 

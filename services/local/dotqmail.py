@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mail.address import lowered
+from mail.limits import RECIPIENTS_MAX
 from services.local import texts
 
 FILE_MAX_OCTETS = 64 * 1024  # a person's instructions; a list of thousands belongs into a list manager
 INSTRUCTIONS_MAX = 100  # each may be a write and a sync, and they are all one delivery slot
+FORWARDS_MAX = RECIPIENTS_MAX  # they cost next to nothing and become one message: an alias for a whole company
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def parse(content: bytes, forward_only: bool = False) -> tuple[Instruction, ...]
         instruction = _instruction(index, line, forward_only)
         if instruction is not None:
             found.append(instruction)
-    if len(found) > INSTRUCTIONS_MAX:
+    forwards = sum(isinstance(one, Forward) for one in found)
+    if forwards > FORWARDS_MAX or len(found) - forwards > INSTRUCTIONS_MAX:
         return (Stop(0, texts.DOT_TOO_MANY),)
     return tuple(found)
 

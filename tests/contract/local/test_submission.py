@@ -1,8 +1,6 @@
 """The submission socket as programs meet it: local in a process of its own, the queue played by the test."""
 
 import asyncio
-import contextlib
-import errno
 import os
 import signal
 import socket
@@ -11,7 +9,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,26 +18,18 @@ from mail.limits import MESSAGE_MAX_OCTETS
 from runtime.config import ConfigError, load
 from services.local.config import LocalConfig
 from services.local.door import Door
-from tests.harness.local_house import ALIAS_UID, CHECKOUT, ROOT, TIMEOUT_S, House, open_house
+from tests.harness.injector import BODY, ENVELOPE, QMAIL_QUEUE, connect, hand_in, hang_up, qmail_queue
+from tests.harness.local_house import ALIAS_UID, ROOT, TIMEOUT_S, House, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 as_root = pytest.mark.skipif(not ROOT, reason="needs root: run the tests as root to be several users")
-ENVELOPE = b"Fjoe@far.example\0Tann@mail.example.test\0\0"
-BODY = b"Subject: x\n\nhello\n"
-QMAIL_QUEUE = str(CHECKOUT / "bin" / "qmail-queue")
-BECOME = "import os, sys; os.setresuid(*[int(sys.argv[1])] * 3); os.execv(sys.argv[2], sys.argv[2:])"
 ME = os.geteuid()
-_open: list[asyncio.StreamWriter] = []
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def hang_up() -> AsyncIterator[None]:
-    """Every connection of a test ends with it."""
+async def every_connection_ends_with_its_test() -> AsyncIterator[None]:
     yield
-    while _open:
-        _open[-1].close()
-        with contextlib.suppress(ConnectionError):
-            await _open.pop().wait_closed()
+    await hang_up()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -55,70 +44,6 @@ async def own() -> AsyncIterator[House]:
     """A service that the test may kill or stop."""
     async with open_house() as found:
         yield found
-
-
-@dataclass
-class Client:
-    """A connection to the socket, and what the wire's words are."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    def piece(self, octets: bytes) -> None:
-        self.writer.write(struct.pack("!I", len(octets)) + octets)
-
-    def part(self, octets: bytes) -> None:
-        for start in range(0, len(octets), 65_536):
-            self.piece(octets[start : start + 65_536])
-        self.piece(b"")
-
-    async def said(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readline(), TIMEOUT_S)
-
-    async def ended(self) -> bytes:
-        return await asyncio.wait_for(self.reader.read(), TIMEOUT_S)
-
-
-async def connect(house: House, greeting: bytes = b"+\n") -> Client:
-    reader, writer = await asyncio.open_unix_connection(house.submit / "local-0")
-    _open.append(writer)
-    client = Client(reader, writer)
-    assert await client.said() == greeting
-    return client
-
-
-async def hand_in(house: House, envelope: bytes = ENVELOPE, body: bytes = BODY) -> bytes:
-    """What is answered to one submission."""
-    client = await connect(house)
-    client.part(body)
-    client.part(envelope)
-    return await client.said()
-
-
-async def qmail_queue(
-    house: House, envelope: bytes = ENVELOPE, body: bytes = BODY, uid: int | None = None, **environment: str
-) -> int:
-    """The exit status of bin/qmail-queue, from a parent that fills first one pipe to its end and then the other."""
-    told = {"PATH": os.environ["PATH"], "SEAPOST_SOCKET_DIR": str(house.submit), **environment}
-    return await asyncio.to_thread(_inject, told, envelope, body, uid)
-
-
-def _inject(environment: dict[str, str], envelope: bytes, body: bytes, uid: int | None) -> int:
-    message_end, message_in = os.pipe()
-    envelope_end, envelope_in = os.pipe()
-    # Not by Popen's `user`: a fork that is no vfork runs gRPC's handlers in the child.
-    words = [QMAIL_QUEUE] if uid is None else [sys.executable, "-IS", "-c", BECOME, str(uid), QMAIL_QUEUE]
-    with subprocess.Popen(
-        words, stdin=message_end, stdout=envelope_end, stderr=subprocess.PIPE, env=environment
-    ) as program:
-        for fd in (message_end, envelope_end):
-            os.close(fd)
-        for fd, octets in ((message_in, body), (envelope_in, envelope)):
-            with open(fd, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
-                pipe.write(octets)
-        _, said = program.communicate(timeout=TIMEOUT_S)
-    assert said == b"", "qmail-queue prints nothing"
-    return program.returncode
 
 
 # -- what is queued ---------------------------------------------------------------------------------------------------
@@ -360,80 +285,3 @@ async def test_a_state_directory_with_a_long_name_is_no_hindrance(tmp_path: Path
         assert await qmail_queue(house, SEAPOST_SOCKET_DIR=str(long)) == 0
     finally:
         await house.close()
-
-
-# -- hostile clients --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\xff" * 64,
-        b"\0\0\0\x05hello\0\0\0\x05hello",
-        struct.pack("!I", 1 << 21),
-        b"\0\0\0\0" * 3,
-    ],
-)
-async def test_garbage_queues_nothing(house: House, garbage: bytes) -> None:
-    before = len(house.postbox.posted)
-    client = await connect(house)
-    client.writer.write(garbage)
-    client.writer.write_eof()
-    assert not (await client.ended()).startswith(b"K")
-    assert len(house.postbox.posted) == before
-
-
-async def test_who_takes_all_places_keeps_only_himself_waiting(house: House) -> None:
-    hoard = [await connect(house) for _ in range(128)]
-    await connect(house, b"71 too many at once, try again\n")
-    if ROOT:
-        assert await qmail_queue(house, uid=23_456) == 0, "another user has places of his own"
-    waiting = asyncio.create_task(qmail_queue(house))
-    hoard[0].writer.close()
-    assert await waiting == 0, "he comes back until there is one"
-
-
-@as_root
-async def test_when_all_places_are_taken_who_has_most_makes_room(house: House) -> None:
-    program = (
-        "import os, socket, sys, time\n"
-        "os.setuid(int(sys.argv[2])); held = []\n"
-        "for _ in range(128):\n"
-        "    one = socket.socket(socket.AF_UNIX); one.connect(sys.argv[1]); held.append(one)\n"
-        "    assert one.recv(2) == b'+\\n'\n"
-        "print('full', flush=True); sys.stdin.read()\n"
-    )
-    crowd = []
-    for uid in range(23_000, 23_004):
-        words = (sys.executable, "-c", program, str(house.submit / "local-0"), str(uid))
-        pipe = asyncio.subprocess.PIPE
-        crowd.append(await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe))
-    for one in crowd:
-        assert one.stdout is not None
-        assert await asyncio.wait_for(one.stdout.readline(), TIMEOUT_S) == b"full\n"
-    assert await qmail_queue(house, uid=23_456) == 0
-    for one in crowd:
-        assert one.stdin is not None
-        one.stdin.close()
-        await one.wait()
-
-
-async def test_a_flood_of_connections_does_not_stop_deliveries(house: House) -> None:
-    """Ten thousand that come and go, while mail is delivered and handed in."""
-    ann = house.account()
-
-    def flood() -> int:
-        refused = 0
-        for _ in range(10_000):
-            with socket.socket(socket.AF_UNIX) as one:
-                one.setblocking(False)
-                refused += one.connect_ex(str(house.submit / "local-0")) == errno.EAGAIN
-        return refused
-
-    flooding = asyncio.create_task(asyncio.to_thread(flood))
-    for _ in range(5):
-        await house.queue.to(f"{ann.name}@mail.example.test")
-        assert await qmail_queue(house) == 0
-    await flooding
-    assert await qmail_queue(house) == 0

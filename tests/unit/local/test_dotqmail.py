@@ -83,8 +83,10 @@ def test_a_nul_stops() -> None:
 
 def test_too_much_stops() -> None:
     assert parse(b"#" * (dotqmail.FILE_MAX_OCTETS + 1)) == (Stop(0, texts.DOT_TOO_LONG),)
-    assert len(parse(b"&a@x\n" * dotqmail.INSTRUCTIONS_MAX)) == dotqmail.INSTRUCTIONS_MAX
-    assert parse(b"&a@x\n" * (dotqmail.INSTRUCTIONS_MAX + 1)) == (Stop(0, texts.DOT_TOO_MANY),)
+    most = b"|x\n" * dotqmail.INSTRUCTIONS_MAX + b"&a@x\n" * dotqmail.FORWARDS_MAX
+    assert len(parse(most)) == dotqmail.INSTRUCTIONS_MAX + dotqmail.FORWARDS_MAX
+    assert parse(most + b"|x\n") == (Stop(0, texts.DOT_TOO_MANY),)
+    assert parse(most + b"a@x\n") == (Stop(0, texts.DOT_TOO_MANY),)
 
 
 def test_octets_that_are_not_utf8_survive_in_paths() -> None:
