@@ -145,7 +145,9 @@ def test_both_open_the_ports_of_the_table(service: Service) -> None:
 @each_service
 def test_everybody_is_who_the_table_says(service: Service) -> None:
     wanted = 0 if service.starts_as_root else service.uid
-    stage = re.search(rf"^FROM room AS {service.name}\nUSER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.M)
+    stage = re.search(
+        rf"^FROM room AS {service.name}\n(?:(?!FROM).*\n)*?USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.M
+    )
     assert stage, f"the Dockerfile has no stage {service.name} with a USER"
     assert {int(stage[1]), int(stage[2])} == {wanted}
     assert pod(service.name)["securityContext"]["runAsUser"] == wanted
