@@ -55,13 +55,13 @@ FROM room AS remote
 USER 7793:7793
 
 # The two that become users: their spawner starts as root, with SETUID and SETGID and nothing else; their front, which
-# alone talks to the network, is FRONT_UID before it opens a socket.
+# alone talks to anybody, is FRONT_UID before it hears a word; the directory of its socket stays root's.
 FROM room AS local
+USER 0:0
 # `.qmail` files and scripts of a qmail that was here before name its programs by their full paths.
 RUN mkdir /var/qmail && ln -s /srv/seapost/bin /state/control /state/alias /state/users /var/qmail/
 # `|fastforward -d /etc/aliases.cdb` means the host's file, as on the machine that it was copied from.
 RUN ln -s /host/etc/aliases.cdb /etc/aliases.cdb
-USER 0:0
 
 FROM room AS pop3
 USER 0:0
