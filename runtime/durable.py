@@ -66,6 +66,12 @@ class Disk:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, mode, dir_fd=dir_fd)
 
+    def open_to_append(self, path: str, mode: int = 0o600) -> int:
+        """A file of which every write goes to its end, open for reading too; made if it is missing. Links are followed,
+        and nobody is waited for, whatever is there: look at it (fstat(2)) before writing."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open(path, flags, mode)
+
     def preallocate(self, fd: int, octets: int) -> None:
         """The blocks are the file's; reading them gives zeros."""
         os.posix_fallocate(fd, 0, octets)

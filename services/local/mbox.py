@@ -27,7 +27,7 @@ _CHUNK_OCTETS = 1024 * 1024
 _PREFIX_OCTETS = 512  # of the message: its Received line, and with it its id, is among them
 _FOLLOW_MAX = 10  # so often may an mbox be replaced while we wait for its lock
 _SYNCED_MAX = 1_000
-_OPEN = os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_WRITE_ONLY = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _NULL_DEVICE = os.makedev(1, 3)
 _SHORTEST_S = 0.001  # 0 would be no alarm at all
 _BEGINS = b"\nFrom "
@@ -94,7 +94,7 @@ class Appender:
         """The descriptor of the locked mbox, which is the file of that name still; -1 for /dev/null."""
         ends_at = self._clock.monotonic() + self._clock.scaled(LOCK_WITHIN_S)
         for _ in range(_FOLLOW_MAX):
-            fd = _open(path)
+            fd = self._open(path)
             try:
                 found = os.fstat(fd)
                 if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL_DEVICE:
@@ -110,6 +110,15 @@ class Appender:
                 raise
             os.close(fd)  # a mail reader has put another file in its place: what goes into this one is lost
         raise _Refused(texts.SLOW_LOCK)
+
+    def _open(self, path: str) -> int:
+        try:
+            return self._disk.open_to_append(path)
+        except PermissionError as refused:
+            try:
+                return os.open(path, _WRITE_ONLY)  # it may not be read: then nobody looks at its end
+            except FileNotFoundError:
+                raise refused from None  # nobody may make it there
 
     def _lock(self, fd: int, path: str, ends_at: float) -> None:
         try:
@@ -241,16 +250,6 @@ def _matched(entries: Sequence[Entry], there: dict[int, list[int]]) -> list[bool
         for number in sorted(numbers)[: max(0, ours)]:
             found[number] = True
     return found
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
-    except PermissionError as refused:
-        try:
-            return os.open(path, _OPEN | os.O_WRONLY)  # it may be written to, not read: then nobody looks at its end
-        except FileNotFoundError:
-            raise refused from None  # nobody may make it there
 
 
 def _is_readable(fd: int) -> bool:

@@ -6,6 +6,7 @@ independently of each other and of what they name (as in ALICE, OSDI 2014). A re
 names of one directory come in their order: publishing stands on that, and every journaling file system gives it.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -114,7 +115,8 @@ class Tape:
 
     def write(self, fd: int, octets: bytes | memoryview) -> int:
         with self.lock:
-            at = os.lseek(fd, 0, os.SEEK_CUR)
+            appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+            at = os.lseek(fd, 0, os.SEEK_END if appends else os.SEEK_CUR)
             written = os.write(fd, octets)
             self.steps.append(Data(self._of(fd), at, bytes(octets[:written])))
             return written
