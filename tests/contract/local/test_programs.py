@@ -308,7 +308,7 @@ async def told(house: House, event: str, times: int) -> None:
 async def test_a_program_ends_with_the_service_and_its_repetition_is_told(own: House) -> None:
     ann = own.account()
     long = LONG.format(ann.name[4:])
-    own.write(ann / ".qmail", f"|echo ran >>ran; {long}\n")
+    own.write(ann / ".qmail", f"|echo ran >>ran; (setsid sh -c '{long}; {long}' &); {long}; exit 0\n")
     own.queue.said.put_nowait(work_pb2.QueueMessage(deliveries=[own.queue.delivery(f"{ann.name}@{HOST}", number=6)]))
     await until(f"{long}", there=True)
     assert own.process is not None
