@@ -5,7 +5,6 @@ domain is completed. Where the files are and what the commands are good for (mai
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from mail import rfc822
 from mail.forwarding import ADDRESS_MAX_OCTETS, BadLine
@@ -19,20 +18,20 @@ _INCLUDE = (ATOM, b"include")
 _ADDRESS, _BRACKETED, _FILE = 1, 2, 3
 
 
-@dataclass(frozen=True, slots=True)
 class Names:
     """What completes an address: qmail-header(5)'s defaulthost, defaultdomain and plusdomain."""
 
-    host: bytes
-    domain: bytes
-    plus: bytes
+    def __init__(self, host: bytes, domain: bytes, plus: bytes) -> None:
+        self.host = host
+        self._domain = domain
+        self._plus = plus
 
     def complete(self, address: bytes) -> bytes:
         """The address with its domain in full: `box@host` gets the domain, `box@host+` the plus domain."""
         if address.endswith(b"+"):
-            address = address[:-1] + b"." + self.plus
+            address = address[:-1] + b"." + self._plus
         host = address[max(address.rfind(b"@"), 0) :]
-        return address if b"." in host else address + b"." + self.domain
+        return address if b"." in host else address + b"." + self._domain
 
 
 def instructions(table: bytes) -> Iterator[bytes]:
