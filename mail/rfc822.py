@@ -28,8 +28,8 @@ Rewrite = Callable[[list[Token]], list[Token]]
 # Where qmail-inject folds.
 LINE_OCTETS = 80
 
-_SPECIAL = {b".": DOT, b",": COMMA, b"@": AT, b"<": LEFT, b">": RIGHT, b":": COLON, b";": SEMI}
-_GLYPH = {kind: glyph for glyph, kind in _SPECIAL.items()}
+_GLYPH = {DOT: b".", COMMA: b",", AT: b"@", LEFT: b"<", RIGHT: b">", COLON: b":", SEMI: b";"}
+_SPECIAL: dict[bytes, Token] = {glyph: (kind, b"") for kind, glyph in _GLYPH.items()}
 _FRAME = {QUOTE: (b'"', b'"'), LITERAL: (b"[", b"]"), COMMENT: (b"(", b")")}
 _WORDS = frozenset((ATOM, QUOTE, LITERAL, COMMENT))
 _PHRASE = frozenset((COMMENT, ATOM, QUOTE, AT, DOT))
@@ -67,7 +67,7 @@ def tokenise(text: bytes) -> list[Token]:
             comment, position = _comment(text, position)
             tokens.append((COMMENT, comment))
         elif kind == _PUNCTUATION:
-            tokens.append((_SPECIAL[found[kind]], b""))
+            tokens.append(_SPECIAL[found[kind]])
         else:
             word = found[kind]
             if b"\\" in word:
