@@ -73,6 +73,20 @@ def test_a_draft_that_was_left_behind_is_overwritten_whole(disk: Disk, tmp_path:
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_is_opened_to_append_is_made_once_and_written_at_its_end(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for name in ("link", "file"):
+        fd = disk.open_to_append(str(tmp_path / name))
+        os.lseek(fd, 0, os.SEEK_SET)
+        disk.write_all(fd, [name.encode()])
+        assert os.pread(fd, 4, 0) == b"link"
+        os.close(fd)
+    assert (tmp_path / "file").read_bytes() == b"linkfile"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "fifo")
+    os.close(disk.open_to_append(str(tmp_path / "fifo")))
+
+
 def test_blocks_that_are_asked_for_are_there_and_zero(disk: Disk, tmp_path: Path) -> None:
     fd = open_new(tmp_path / "file")
     disk.preallocate(fd, 100_000)
