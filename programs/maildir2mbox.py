@@ -6,7 +6,7 @@ missing. When it happens in between, messages are in both; the next run then fin
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mail import mbox, trouble
 from programs.complaint import TEMPORARY, Fatal, because, reported, say
@@ -19,8 +19,7 @@ _RETURN_PATH = b"Return-Path: <"
 _UNKNOWN = b"XXX"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A file of the Maildir, and its last change, in unix seconds."""
 
     name: str
