@@ -6,13 +6,12 @@ delay neither the user's other mail nor anybody else's.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mail.accounts import Account
 from runtime.clock import Clock
-from services.local.batch import Answer, Question
-from services.local.pool import Pool, Told
 from services.local.warmth import RUNNING_MAX
 
 # Of one account: qmail had concurrencylocal for everybody.
@@ -51,10 +50,9 @@ class _Place:
 
 
 class Apart:
-    """Asks children that are made for one delivery. `offer` tells the worker how many more slots there are."""
+    """Gives turns. `offer` tells the worker how many more slots there are."""
 
-    def __init__(self, pool: Pool, clock: Clock, offer: Callable[[int], None]) -> None:
-        self._pool = pool
+    def __init__(self, clock: Clock, offer: Callable[[int], None]) -> None:
         self._clock = clock
         self._offer = offer
         self._lanes: dict[Account, _Lane] = {}
@@ -62,12 +60,14 @@ class Apart:
         self._slots = 0
         self._octets = 0
 
-    async def ask(self, account: Account, question: Question, body: bytes, told: Told) -> Answer:
-        """As Pool.ask_apart, when its turn has come. Crowded when it does not come in reasonable time."""
+    @asynccontextmanager
+    async def turn(self, account: Account, octets: int) -> AsyncIterator[None]:
+        """The turn of one delivery of this account, whose message has so many octets. Crowded when it does not come in
+        reasonable time."""
         lane = self._lanes.setdefault(account, _Lane())
         if not lane.present:
             lane.moved_at = self._clock.monotonic()
-        place = _Place(lane, len(body))
+        place = _Place(lane, octets)
         lane.present += 1
         slow = asyncio.get_running_loop().call_later(SLOW_S, self._give_slot, place)
         try:
@@ -76,7 +76,7 @@ class Apart:
                 await self._wait(place, self._turn)
                 lane.moved_at = self._clock.monotonic()
                 try:
-                    return await self._pool.ask_apart(account, question, body, told)
+                    yield
                 finally:
                     self._turn.release()
             finally:

@@ -116,13 +116,14 @@ class Programs:
 
 
 class UserDelivery:
-    """Deliveries of one user. The process must be that user and stand in the home."""
+    """Deliveries of one user. The process must be that user and stand in the home. Those for which it would have to
+    wait are handed back when it has others to do: whose next step is a program, or a locked mbox."""
 
     def __init__(self, disk: Disk, clock: Clock, chance: Chance, front: Front) -> None:
         self._disk = disk
         self._clock = clock
         self._publisher = Publisher(disk, clock, chance)
-        self._appender = Appender(disk, clock)
+        self._impatient, self._patient = Appender(disk, clock, patience=False), Appender(disk, clock)
         self._front = front
 
     def answer(self, question: Question, bodies: memoryview, programs: Programs | None = None) -> Answer:
@@ -146,7 +147,7 @@ class UserDelivery:
                 if kind is Maildir:
                     forgotten.update(self._publish(path, wanted, question, bodies))
                 else:
-                    self._append(path, wanted, bodies)
+                    self._append(path, wanted, bodies, patient=programs is not None)
             self._run(attempts, programs)
         for number, attempt in enumerate(attempts):
             yield _finish(attempt, number in forgotten)
@@ -185,19 +186,22 @@ class UserDelivery:
             if copy.forgotten:
                 yield number
 
-    def _append(self, path: str, wanted: list[tuple[int, Attempt]], bodies: memoryview) -> None:
+    def _append(self, path: str, wanted: list[tuple[int, Attempt]], bodies: memoryview, patient: bool) -> None:
         entries: list[tuple[int, Attempt, Mbox, Entry]] = []
         for number, attempt in wanted:
             mbox = attempt.next_step()
             assert isinstance(mbox, Mbox), "only attempts that wait for an mbox are appended"
             entries.append((number, attempt, mbox, _entry(attempt, mbox, bodies)))
         self._front.begin([(number, mbox.index) for number, _, mbox, _ in entries])
-        self._appender.append(path, [entry for *_, entry in entries])
+        appender = self._patient if patient else self._impatient
+        appender.append(path, [entry for *_, entry in entries])
         for _, attempt, mbox, entry in entries:
-            if entry.trouble:
-                attempt.defer(entry.trouble)
-            else:
+            if not entry.trouble:
                 attempt.mbox_is_appended(mbox)
+            elif entry.trouble == texts.SLOW_LOCK and not patient:
+                attempt.set_aside()
+            else:
+                attempt.defer(entry.trouble)
         self._front.done([(number, mbox.index) for number, _, mbox, entry in entries if not entry.trouble])
 
     def _run(self, attempts: list[Attempt], programs: Programs | None) -> None:
@@ -238,7 +242,7 @@ def _by_file(attempts: list[Attempt]) -> dict[tuple[type, str], list[tuple[int, 
     waiting: dict[tuple[type, str], list[tuple[int, Attempt]]] = {}
     for number, attempt in enumerate(attempts):
         step = attempt.next_step()
-        if isinstance(step, Maildir | Mbox):
+        if isinstance(step, Maildir | Mbox) and not attempt.is_set_aside:
             waiting.setdefault((type(step), step.path), []).append((number, attempt))
     return waiting
 
@@ -263,7 +267,7 @@ def _head(job: Job) -> bytes:
 
 
 def _finish(attempt: Attempt, forgotten: bool) -> Done:
-    """What became of it; without an outcome when a program comes next, which is not run here."""
+    """What became of it; without an outcome when there is more to do, which is not done here."""
     unfinished = attempt.next_step() is not None
     assert unfinished or attempt.outcome is not None, "every attempt ends with an outcome"
     forwardings: tuple[Forwarding, ...] = (attempt.forwarding(),) if attempt.wants_to_forward() else ()

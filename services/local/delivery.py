@@ -96,6 +96,7 @@ class Attempt:
         self.new_sender = new_sender
         self.default = default
         self.outcome: Outcome | None = None
+        self.is_set_aside = False  # the next step takes too long for where this attempt is made
         self.done = list(job.done)
         self.published: list[tuple[str, str]] = []  # Maildir and file name, for events and the sweep
         self._instructions = instructions
@@ -149,6 +150,9 @@ class Attempt:
         else:
             missing = ending.code == _NOT_FOUND and _NOT_FOUND_WORDS in ending.output
             self.defer(texts.not_found(program.command) if missing else "")
+
+    def set_aside(self) -> None:
+        self.is_set_aside = True
 
     def defer(self, report: str) -> None:
         """Nothing more happens in this attempt, and nothing is forwarded."""

@@ -68,7 +68,7 @@ class Front:
         self._worker = worker
         self._pool = pool
         process = around.process
-        self._apart = Apart(pool, process.clock, worker.offer_more)
+        self._apart = Apart(process.clock, worker.offer_more)
         self._ownership = ownership
         self._settlement = settlement
         self._rules = around.rules
@@ -151,7 +151,7 @@ class Front:
         except SpawnError as error:
             return self._no_child(account, wanted, error)
         except ChildGone as gone:
-            return self._lost_child(account, wanted, gone, progress)
+            return self._lost_child(account, wanted, progress, gone, texts.MAILDIR_TIMEOUT)
         self._ownership.learn(account, True)
         for one, done in zip(wanted, answer.done, strict=True):
             if done.outcome is None:
@@ -167,13 +167,17 @@ class Front:
         progress = self._progress([one])
         question = Question(jobs=jobs, default_delivery=self._rules.default_delivery, limits=self._rules.limits)
         try:
-            answer = await self._apart.ask(account, question, bodies[0], progress.told)
+            async with self._apart.turn(account, len(bodies[0])):
+                if not self._may_begin(one):
+                    return
+                answer = await self._pool.ask_apart(account, question, bodies[0], progress.told)
         except Crowded:
             return self._settle(one.delivery, one.target, Deferred(texts.PROGRAMS_BUSY))
         except SpawnError as error:
             return self._no_child(account, [one], error)
         except ChildGone as gone:
-            return self._lost_child(account, [one], gone, progress)
+            silent = texts.program_timeout(self._rules.limits.wall_s)  # it has stopped its own child
+            return self._lost_child(account, [one], progress, gone, silent)
         done = answer.done[0]
         assert done.outcome is not None, "read_said lets no other pass"
         self._finish(account, one, done, done.outcome)
@@ -204,10 +208,12 @@ class Front:
         for one in wanted:
             self._settle(one.delivery, one.target, Deferred(report_of(account, error)))
 
-    def _lost_child(self, account: Account, wanted: list[_Waiting], gone: ChildGone, progress: Progress) -> None:
+    def _lost_child(
+        self, account: Account, wanted: list[_Waiting], progress: Progress, gone: ChildGone, silent: str
+    ) -> None:
         """Ignorance means later: the next attempt finds out what this one did."""
         self._events.warning(str(gone), account=account.name, deliveries=len(wanted))
-        report = texts.MAILDIR_TIMEOUT if gone.silent else texts.CRASHED
+        report = silent if gone.silent else texts.CRASHED
         for number, one in enumerate(wanted):
             self._settlement.deferred(called(one.delivery.id, one.target.index))
             target = replace(one.target, done=(*one.target.done, *progress.lost(number)))

@@ -64,11 +64,13 @@ class _TooLong(Exception):
 
 
 class Appender:
-    """Appends batches, one mbox each. Not for two threads at once; uses SIGALRM while a lock is held by somebody."""
+    """Appends batches, one mbox each. Not for two threads at once; uses SIGALRM while a lock is held by somebody.
+    Without `patience` such an mbox is refused at once."""
 
-    def __init__(self, disk: Disk, clock: Clock) -> None:
+    def __init__(self, disk: Disk, clock: Clock, patience: bool = True) -> None:
         self._disk = disk
         self._clock = clock
+        self._patience = patience
         self._synced: set[tuple[int, int]] = set()  # files whose names this process has seen to be durable
 
     def append(self, path: str, entries: Sequence[Entry]) -> None:
@@ -125,6 +127,8 @@ class Appender:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not self._patience:
+                    raise _Refused(texts.SLOW_LOCK) from None
                 with _within(ends_at - self._clock.monotonic()):
                     fcntl.flock(fd, fcntl.LOCK_EX)
         except _TooLong as error:

@@ -1,6 +1,7 @@
 """Programs in .qmail files: what they are given, what they may, what their ends mean, and that none of them stays."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -347,3 +348,20 @@ async def test_programs_that_hang_delay_neither_mail_nor_questions(own: House) -
     assert len([line for line in alive(long) if line.startswith("sleep")]) == 4
     assert own.process is not None
     own.process.send_signal(signal.SIGKILL)
+
+
+async def test_an_mbox_that_somebody_has_locked_delays_no_other_mail(house: House) -> None:
+    ann = house.account()
+    house.write(ann / ".qmail-box", "./box\n")
+    house.write(ann / ".qmail-other", "./Maildir/\n")
+    house.write(ann / "box", "")
+    with (ann / "box").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = house.queue.delivery(f"{ann.name}-box@{HOST}")
+        house.queue.said.put_nowait(work_pb2.QueueMessage(deliveries=[waiting]))
+        assert (await house.queue.to(f"{ann.name}-other@{HOST}")).kind == DELIVERED
+        assert await house.check(f"{ann.name}-other@{HOST}") == ["DELIVERABLE"]
+        assert (ann / "box").read_bytes() == b""
+    outcome = (await house.queue.outcome_of(waiting))[0]
+    assert (outcome.kind, outcome.report) == (DELIVERED, "did 1+0+0\n")
+    assert b"\nSubject: x\n" in (ann / "box").read_bytes()
