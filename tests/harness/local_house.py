@@ -169,13 +169,13 @@ class House:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.local"], cwd=CHECKOUT, env=told, stdout=subprocess.PIPE, stderr=log
             )
-        started = asyncio.Event()
+        started, self.rpc = asyncio.Event(), Address("127.0.0.1", 0)
         self._reader = asyncio.create_task(asyncio.to_thread(self._read, asyncio.get_running_loop(), started))
         self.queue.connected.clear()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await started.wait()
-                if self.process.poll() is None:
+                if self.rpc.port:  # otherwise it has ended
                     await self.queue.connected.wait()
         except TimeoutError as error:
             raise AssertionError(f"local did not connect: {self.log.read_text()}") from error
