@@ -23,12 +23,13 @@ def listing(text: str) -> tuple[str, ...]:
 
 
 def mapping(text: str) -> dict[str, str]:
-    """`key:value` lines; keys in lower case; a line without a colon is ignored; the first of equal keys wins."""
+    """`key:value` lines; keys in lower case; a line without a colon is ignored. Of equal keys the last counts, as in
+    qmail's maps."""
     pairs: dict[str, str] = {}
     for entry in listing(text):
         key, colon, value = entry.partition(":")
         if colon:
-            pairs.setdefault(key.lower(), value)
+            pairs[key.lower()] = value
     return pairs
 
 

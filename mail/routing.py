@@ -54,11 +54,14 @@ class RoutingTable:
         return rewritten
 
     def _without_percents(self, recipient: str) -> str:
-        while True:
-            local, domain = address.split(recipient)
-            if domain.lower() not in self.percenthack or "%" not in local:
-                return recipient
-            recipient = "@".join(local.rsplit("%", 1))
+        at = recipient.rfind("@")
+        while recipient[at + 1 :].lower() in self.percenthack:
+            percent = recipient.rfind("%", 0, at)
+            if percent < 0:
+                break
+            # What follows the new @ is the next domain to look at, with whatever @ there is in it.
+            recipient, at = f"{recipient[:percent]}@{recipient[percent + 1 : at]}", percent
+        return recipient
 
     def _prepend(self, recipient: str, domain: str) -> str:
         """The virtual user's prefix; "" when no entry, or an empty one, says that the address is remote."""

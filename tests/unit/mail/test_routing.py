@@ -2,6 +2,7 @@
 
 import pytest
 
+from mail import control
 from mail.routing import Channel, RoutingTable
 
 TABLE = RoutingTable(
@@ -49,3 +50,39 @@ def test_an_entry_for_every_domain_is_undone_too() -> None:
     assert table.route("a@far.example").address == "all-a@far.example"
     assert table.without_prepend("all-a@far.example") == "a@far.example"
     assert table.without_prepend("a@here.example") == "a@here.example"
+
+
+VERIFIED = RoutingTable(
+    locals=frozenset({"d.test"}),
+    virtualdomains=control.mapping("v.test:bob\n.w.test:joe-w\nno.w.test:\nx@y.test:ann\nno colon here\n# c:d\n"),
+    percenthack=frozenset({"p.test"}),
+    envnoathost="mail.d.test",
+)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "channel", "rewritten"),
+    [
+        ("a@v.test", Channel.LOCAL, "bob-a@v.test"),
+        ("b@q.w.test", Channel.LOCAL, "joe-w-b@q.w.test"),
+        ("c@w.test", Channel.REMOTE, "c@w.test"),
+        ("X@Y.test", Channel.LOCAL, "ann-X@Y.test"),
+        ("z@y.test", Channel.REMOTE, "z@y.test"),
+        ("e@no.w.test", Channel.REMOTE, "e@no.w.test"),
+        ("U%far.test@p.test", Channel.REMOTE, "U@far.test"),
+        ("a%b%d.test@p.test", Channel.LOCAL, "a%b@d.test"),
+        ("u%v%p.test@p.test", Channel.REMOTE, "u@v"),
+        ("a%b@p.test@p.test", Channel.REMOTE, "a@b@p.test"),
+        ("noat", Channel.REMOTE, "noat@mail.d.test"),
+        ("@d.test", Channel.LOCAL, "@d.test"),
+        ("a@b@d.test", Channel.LOCAL, "a@b@d.test"),
+    ],
+)
+def test_what_a_compiled_qmail_made_of_recipients(recipient: str, channel: Channel, rewritten: str) -> None:
+    route = VERIFIED.route(recipient)
+    assert (route.channel, route.address) == (channel, rewritten)
+
+
+def test_of_two_lines_for_one_key_the_last_counts() -> None:
+    """constmap of qmail finds what was put in last."""
+    assert control.mapping("v.test:ann\nV.test:bob\n") == {"v.test": "bob"}
