@@ -12,7 +12,7 @@ from typing import Any
 
 from mail import address
 from mail.outcome import Deferred, Delivered, Failed, Outcome
-from services.local.delivery import DELIVERED_TO, Forwarding, Job
+from services.local.delivery import DELIVERED_TO, LAST, Forwarding, Job
 from services.local.limits import ProgramLimits
 from services.local.sweep import NOTHING_SETTLED, Settled
 
@@ -183,14 +183,21 @@ def _note(said: dict[str, Any], question: Question) -> Note:
 
 
 def _steps(rows: list[Any]) -> tuple[tuple[int, int], ...]:
-    return tuple((int(job), int(index)) for job, index in rows)
+    return tuple((int(job), _instruction(index)) for job, index in rows)
+
+
+def _instruction(said: object) -> int:
+    number = int(str(said))
+    if not 0 <= number < 2 * LAST:
+        raise ValueError("no line has this number")
+    return number
 
 
 def _done(row: list[Any]) -> Done:
     kind, report, done, forwardings, published, forgotten = row
     return Done(
         outcome=None if kind == _APART else _KINDS[kind](str(report)),
-        done=tuple(int(one) for one in done),
+        done=tuple(_instruction(one) for one in done),
         forwardings=tuple(_forwarding(*one) for one in forwardings),
         published=tuple((str(path), str(name)) for path, name in published),
         forgotten=bool(forgotten),
@@ -203,4 +210,4 @@ def _forwarding(sender: str, recipients: list[str], header: str, instruction: in
         map(address.acceptable, (sender, here, *recipients))
     ):
         raise ValueError("a forward that may not enter an envelope")
-    return Forwarding(sender, tuple(recipients), header, int(instruction))
+    return Forwarding(sender, tuple(recipients), header, _instruction(instruction))

@@ -83,6 +83,8 @@ def test_an_answer_arrives_as_it_was_given() -> None:
         json.dumps({"done": [["K", "", [], [], [], False]] * 2, "found": [1, 1], "stay": [[]]}).encode(),
         b'{"begins":[[0]],"ends":[],"program":false}',
         b'{"begins":[]}',
+        json.dumps({"done": [["K", "", [-1], [], [], False]] * 2, "found": [1, 1], "stay": [0]}).encode(),
+        json.dumps({"done": [["K", "", [2**32], [], [], False]] * 2, "found": [1, 1], "stay": [0]}).encode(),
         b"[" * 100_000,
     ],
 )
