@@ -253,6 +253,15 @@ def test_a_lock_that_is_never_given_back_defers(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_who_has_no_patience_is_refused_at_once(tmp_path: Path) -> None:
+    refused, taken = entry(), entry()
+    appender = Appender(Disk(), SystemClock(), patience=False)
+    with held_by_another(tmp_path / "m"):
+        appender.append(str(tmp_path / "m"), [refused])
+    appender.append(str(tmp_path / "m"), [taken])
+    assert (refused.trouble, taken.trouble) == (SLOW_LOCK, "")
+
+
 def test_a_lock_that_is_given_back_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "m"
     with held_by_another(path) as process:
