@@ -33,6 +33,7 @@ from services.local.publish import Copy, Publisher
 from services.local.sweep import sweep
 
 _RECEIVE_OCTETS = 256 * 1024
+_parse = functools.lru_cache(maxsize=16)(dotqmail.parse)  # a batch mostly has one file
 _PROGRAMS_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
 
 
@@ -160,15 +161,18 @@ class UserDelivery:
         found = lookup.find(job.dash, job.ext)
         if not isinstance(found, lookup.DotFile):
             return _ended(job, found)
-        try:
-            sender = new_sender(job, _owner(job))
-        except lookup.LookupTrouble as trouble_:
-            return _ended(job, Deferred(str(trouble_)))
         content, forward_only = found.content, found.forward_only
         if not content:
             content, forward_only = question.default_delivery.encode(), False
+        instructions = _parse(content, forward_only)
+        if all(isinstance(one, Maildir | Mbox) for one in instructions):  # they ask for nothing else
+            return Attempt(job, instructions)
+        try:
+            sender = new_sender(job, _owner(job))
+        except lookup.LookupTrouble as owner_trouble:
+            return _ended(job, Deferred(str(owner_trouble)))
         default = environment.default_part(job.dash, job.ext, found.name) if found.name else None
-        return Attempt(job, dotqmail.parse(content, forward_only), sender, default)
+        return Attempt(job, instructions, sender, default)
 
     def _publish(
         self, path: str, wanted: list[tuple[int, Attempt]], question: Question, bodies: memoryview
