@@ -17,6 +17,7 @@ from services.local.limits import ProgramLimits
 from services.local.sweep import NOTHING_SETTLED, Settled
 
 LENGTH = struct.Struct("<I")
+MOVED = b""  # what a child says instead of an answer when its home is another directory now
 # 64 jobs with addresses of 900 octets, escaped; and their answers with reports and forwards to 100 addresses each.
 FRAME_MAX_OCTETS = 16 * 1024 * 1024
 

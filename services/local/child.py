@@ -61,10 +61,14 @@ def serve(around: Surroundings, line: socket.socket, account: Account) -> None:
     """Answers questions until the front hangs up. The working directory is the home."""
     clock = SystemClock(around.time_scale)
     user = UserDelivery(Disk(), clock, SystemChance(), Front(line))
+    asked = False
     while True:
         payload, fd = _receive(line)
         if payload is None:
             return
+        if asked and lookup.home_has_moved(account.home):
+            return line.sendall(batch.LENGTH.pack(len(batch.MOVED)) + batch.MOVED)
+        asked = True
         question = batch.read_question(payload)
         if question.limits is not None:
             runner = Runner(line, clock, question.limits, around.as_root)

@@ -43,6 +43,18 @@ def home_report() -> str:
     return ""
 
 
+def home_has_moved(home: str) -> bool:
+    """Whether what is called so is another directory than this process stands in: removed, restored from a backup,
+    mounted. Where the user may not see that, only a home that is gone altogether counts."""
+    here = os.stat(".")
+    try:
+        return not os.path.samestat(here, os.stat(home))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return not here.st_nlink
+
+
 def exists(dash: str, ext: str) -> bool:
     """Whether the address is somebody's; LookupTrouble when that cannot be said."""
     if not dash:

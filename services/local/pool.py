@@ -36,11 +36,13 @@ Told = Callable[[Note], None]
 
 
 class ChildGone(Exception):
-    """The child died, or was given up. `silent`: it did not answer in time."""
+    """The child died, or was given up. `silent`: it did not answer in time; `moved`: it has done nothing,
+    for its home is another directory now."""
 
-    def __init__(self, account: str, silent: bool) -> None:
+    def __init__(self, account: str, silent: bool, moved: bool = False) -> None:
         super().__init__(f"the child of {account} {'does not answer' if silent else 'has died'}")
         self.silent = silent
+        self.moved = moved
 
 
 @dataclass(slots=True)
@@ -113,6 +115,18 @@ class Pool:
         if warm.account != account or (warm.line is not None and _is_dead(warm.line)):
             _hang_up(warm)  # the account has another uid or home now, or the child has ended
             warm.account = account
+        if warm.line is not None:
+            try:
+                return await self._ask_it(warm, account, question, bodies, told)
+            except ChildGone as gone:
+                if not gone.moved:
+                    raise
+        return await self._ask_it(warm, account, question, bodies, told)
+
+    async def _ask_it(
+        self, warm: _Warm, account: Account, question: Question, bodies: Sequence[bytes], told: Told
+    ) -> Answer:
+        """The child that there is, or a new one."""
         self._warm.move_to_end(account)
         if warm.line is None:
             self._make_room()
@@ -133,7 +147,10 @@ class Pool:
                 await self._send(line, batch.question_frame(question), bodies)
             while True:
                 async with asyncio.timeout(patience_s):
-                    said = batch.read_said(await self._receive(line, buffer), question)
+                    payload = await self._receive(line, buffer)
+                if payload == batch.MOVED:
+                    raise ChildGone(account.name, silent=False, moved=True)
+                said = batch.read_said(payload, question)
                 if isinstance(said, Answer):
                     return said
                 patience_s = self._heard(line, question, said, told)
