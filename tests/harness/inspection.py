@@ -3,6 +3,7 @@
 Reads /proc as root; knows nothing of what the process is for.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,4 +100,9 @@ def below(pid: int) -> list[int]:
 
 def of_uid(pids: list[int], uid: int) -> list[int]:
     """Those of the processes that are a user's."""
-    return [pid for pid in pids if uid in Process.look(pid).uids]
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if uid in Process.look(pid).uids:
+                found.append(pid)
+    return found
