@@ -9,6 +9,8 @@ from cli import embedded, lock, privileges
 from cli.places import Places
 from cli.refusal import EXIT_FAILED
 from cli.topology import ROLES
+from runtime.accounts import Accounts, AccountsError
+from runtime.accounts import Places as AccountPlaces
 from runtime.config import ConfigError
 from runtime.controls import Controls
 from runtime.passwords import PasswordError, make_hash
@@ -48,6 +50,10 @@ def _state(places: Places) -> Iterator[str]:
         Controls(places.control).me()
     except ConfigError as error:
         yield from error.mistakes
+    try:  # an assign that is not whole stops the mail of everybody at the next start
+        Accounts(AccountPlaces(places.accounts, places.homes, users_dir=places.users)).assignment("")
+    except AccountsError as error:
+        yield str(error)
     for role in ROLES:
         path = os.path.join(places.tls, role, "certificate.pem")
         if not os.path.exists(path):

@@ -128,3 +128,12 @@ def test_config_fast_says_what_qmails_said(tmp_path: Path) -> None:
     assert said[0] == "Your fully qualified host name is mail.example.test."
     assert "Putting example.test into control/defaultdomain..." in said
     assert seapost("config-fast", "no name", "--state", str(tmp_path)).returncode == 1
+
+
+def test_doctor_names_an_assign_that_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "assign").write_text("=joe:joe:1001:100:/home/joe:::\n")
+    assert (
+        f"{tmp_path}/users/assign: the last line, a `.`, is missing"
+        in seapost("doctor", "--state", str(tmp_path)).stdout
+    )
