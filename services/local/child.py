@@ -6,6 +6,7 @@ touches another delivery. It knows no network, no queue and no other account. Wh
 job's deferral.
 """
 
+import contextlib
 import functools
 import mmap
 import os
@@ -59,6 +60,14 @@ def work(config: LocalConfig) -> Work:
 
 def serve(around: Surroundings, line: socket.socket, account: Account) -> None:
     """Answers questions until the front hangs up. The working directory is the home."""
+    with contextlib.suppress(HungUp, BrokenPipeError, ConnectionResetError):
+        _serve(around, line, account)
+    # Whoever is left of a program's family is the spawner's, which looks when a child exits with a failure.
+    if family.reap():
+        os._exit(1)
+
+
+def _serve(around: Surroundings, line: socket.socket, account: Account) -> None:
     clock = SystemClock(around.time_scale)
     user = UserDelivery(Disk(), clock, SystemChance(), Front(line))
     asked = False
@@ -72,22 +81,13 @@ def serve(around: Surroundings, line: socket.socket, account: Account) -> None:
         question = batch.read_question(payload)
         if question.limits is not None:
             runner = Runner(line, clock, question.limits, around.as_root)
-            return _carry_on(user, Programs(runner, around.person(account), fd), question, line)
+            programs = Programs(runner, around.person(account), fd)
+            with memoryview(_map(os.dup(fd))) as bodies:
+                answer = user.answer(question, bodies, programs)
+            return line.sendall(batch.answer_frame(answer))
         with memoryview(_map(fd)) as bodies:
             answer = user.answer(question, bodies)
         line.sendall(batch.answer_frame(answer))
-
-
-def _carry_on(user: "UserDelivery", programs: "Programs", question: Question, line: socket.socket) -> None:
-    """One job to its end. Whoever is left of its programs is the spawner's, which looks when we exit with a failure."""
-    try:
-        with memoryview(_map(os.dup(programs.message))) as bodies:
-            answer = user.answer(question, bodies, programs)
-        line.sendall(batch.answer_frame(answer))
-    except (HungUp, BrokenPipeError, ConnectionResetError):
-        pass
-    if family.reap():
-        os._exit(1)
 
 
 class Front:
