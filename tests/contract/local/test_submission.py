@@ -248,7 +248,7 @@ async def test_the_next_local_takes_the_place_of_one_that_was_killed(own: House)
     own.process.kill()
     await own.stop()
     await own.start()
-    assert sorted(os.listdir(own.submit)) == ["local-0", "not-a-socket"]
+    assert sorted(os.listdir(own.submit)) == [".control", "local-0", "not-a-socket"]
     assert await qmail_queue(own) == 0
 
 
