@@ -11,14 +11,20 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _IN_CONTAINER = "/state"
 _ON_HOST = "/run/seapost"
+_COPIES = ".control"  # services/local/door.py
 
 
 def control() -> str:
-    """$SEAPOST_CONTROL, or `control` in $SEAPOST_STATE, in a container's /state, or in the checkout's var/."""
+    """$SEAPOST_CONTROL, or `control` in $SEAPOST_STATE, in a container's /state, or in the checkout's var/; where none
+    of them is, the copies that local keeps beside its sockets."""
     named = os.environ.get("SEAPOST_CONTROL")
     if named:
         return named
-    return os.path.join(_state(), "control")
+    own = os.path.join(_state(), "control")
+    if os.path.isdir(own) or os.environ.get("SEAPOST_STATE"):
+        return own
+    copies = (os.path.join(directory, _COPIES) for directory in socket_directories())
+    return next(filter(os.path.isdir, copies), own)
 
 
 def users() -> str:

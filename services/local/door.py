@@ -1,14 +1,13 @@
 """The socket over which programs hand in mail: a name of its own in a directory that users can only look into.
 
 It is made while the process is still root, if it is, so that the directory stays root's: who could write there could
-put a socket of his own in the place of ours and read everybody's mail. Knows nothing of what is said over it, and
-nothing with threads may be imported here: the spawner is yet to be forked.
+put a socket of his own in the place of ours and read everybody's mail. Beside it stand copies of the control files that
+programs read, for the host of a container, which does not see ours. Knows nothing of what is said over the socket.
 """
 
 import contextlib
 import errno
 import os
-import resource
 import socket
 import stat
 
@@ -18,8 +17,12 @@ from services.local.config import LocalConfig
 
 # Who finds no place waits in connect(2).
 _BACKLOG = 128
-# Submissions and everything else that the front has open at once.
-_DESCRIPTORS = 4_096
+_CONTROL_MAX_OCTETS = 1024 * 1024
+# A name that clients pass over, and what programs/ reads.
+CONTROL = ".control"
+_READ_BY_PROGRAMS = (
+    "me defaultdomain defaulthost plusdomain idhost badmailfrom localiphost databytes smtpgreeting timeoutsmtpd".split()  # noqa: SIM905
+)
 
 
 class Door:
@@ -34,7 +37,6 @@ class Door:
         directory = config.submit_dir
         if not directory:
             return
-        _raise_descriptor_limit()
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -42,6 +44,7 @@ class Door:
         try:
             _close_to_others(fd, directory)
             _sweep(fd)
+            _copy_controls(fd, config.control_dir)
             self.sock = _listen(fd, config.instance or "local")
         except OSError as error:
             raise ConfigError(
@@ -61,6 +64,22 @@ def _close_to_others(fd: int, directory: str) -> None:
         os.fchmod(fd, 0o755)
     elif found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError([_mistake(directory, f"it must belong to uid {os.geteuid()} and to nobody else: chown it")])
+
+
+def _copy_controls(fd: int, control_dir: str) -> None:
+    """For everybody to read, whatever the umask is."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(CONTROL, dir_fd=fd)
+    os.chmod(CONTROL, 0o755, dir_fd=fd)
+    place = f"/proc/self/fd/{fd}/{CONTROL}"
+    for name in _READ_BY_PROGRAMS:
+        try:
+            with open(os.path.join(control_dir, name), "rb") as file:
+                Disk().replace_file(os.path.join(place, name), file.read(_CONTROL_MAX_OCTETS))
+            os.chmod(os.path.join(place, name), 0o644)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                Disk().unlink(os.path.join(place, name))
 
 
 def _listen(fd: int, name: str) -> socket.socket:
@@ -92,10 +111,3 @@ def _sweep(fd: int) -> None:
 def _is_deaf(fd: int, name: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         return sock.connect_ex(f"/proc/self/fd/{fd}/{name}") == errno.ECONNREFUSED
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
-        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
