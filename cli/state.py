@@ -8,12 +8,13 @@ import os
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cli import accounts, certs, configfast, embedded
 from cli.places import CHECKOUT, Places
 from cli.refusal import Refusal
 from cli.topology import ALIAS_UID, BY_NAME, SERVICES, SUBMIT
+from mail.accounts import ALIAS, parse_passwd
 from mail.hostname import is_host
 from runtime.clock import SystemClock
 from runtime.durable import Disk
@@ -60,6 +61,7 @@ class Owners:
 def prepare(places: Places, environ: Mapping[str, str], owners: Owners) -> Prepared:
     """Makes everything that a first start needs; safe to run again. Refusal names what cannot be made and the fix."""
     os.umask(0o022)
+    owners = replace(owners, alias=_alias_owner(places, owners.alias))
     try:
         _directories(places, owners)
         name = _controls(places, environ)
@@ -96,6 +98,20 @@ def _directories(places: Places, owners: Owners) -> None:
             _own_tree(directory, service.uid if owners.services else 0)
     if owners.alias is not None and os.lstat(places.alias).st_uid == 0:
         os.chown(places.alias, owners.alias, owners.alias)
+    elif owners.alias is not None and os.lstat(places.alias).st_uid == ALIAS_UID:
+        _own_tree(places.alias, owners.alias)  # there is an account `alias` now, and was none before
+
+
+def _alias_owner(places: Places, otherwise: int | None) -> int | None:
+    """The uid of the account `alias`, as a machine with qmail has it: local delivers as that one."""
+    if otherwise is None:
+        return None
+    try:
+        with open(os.path.join(places.accounts, "passwd"), encoding="utf-8", errors="surrogateescape") as file:
+            account = parse_passwd(file.read()).get(ALIAS)
+    except OSError:
+        account = None
+    return account.uid if account is not None and account.uid else otherwise
 
 
 def _admit(places: Places, operator: int) -> None:

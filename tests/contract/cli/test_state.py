@@ -10,7 +10,7 @@ import pytest
 from cli import accounts, certs, configfast, lock, state
 from cli.places import Places, find
 from cli.refusal import Refusal
-from cli.topology import ROLES, uid_of_role
+from cli.topology import ALIAS_UID, ROLES, uid_of_role
 from runtime.clock import SystemClock
 from runtime.config import SERVER_NAME
 from runtime.passwords import check
@@ -111,6 +111,19 @@ def test_the_hosts_accounts_are_left_alone(tmp_path: Path) -> None:
     # Nobody is there to forward to: postmaster's mail is kept.
     assert Path(places.alias, ".qmail-postmaster").read_text() == "./Maildir/\n"
     assert Path(places.alias, "Maildir", "new").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving away wants root")
+def test_the_aliases_belong_to_the_account_alias_where_there_is_one(tmp_path: Path) -> None:
+    host = tmp_path / "etc"
+    host.mkdir()
+    places = find(None, {"SEAPOST_STATE": str(tmp_path / "stack"), "ACCOUNTS_DIR": str(host)})
+    prepare(places)
+    kept = Path(places.alias, "Maildir", "new")
+    assert kept.stat().st_uid == Path(places.alias).stat().st_uid == ALIAS_UID
+    (host / "passwd").write_text("alias:x:64010:64010::/var/qmail/alias:/bin/true\n")  # qmail is installed later
+    prepare(places)
+    assert kept.stat().st_uid == Path(places.alias).stat().st_uid == 64_010
 
 
 def test_postmaster_is_somebody(places: Places) -> None:
