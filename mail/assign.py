@@ -105,7 +105,7 @@ def _gathered(records: Iterator[tuple[bytes, bytes]]) -> Assignments:
 def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The records of a users/cdb: `!address` with a NUL, `!prefix` without, and the last octets of the prefixes."""
     last = bytearray()
-    for number, line in enumerate(text.split(b"\n"), 1):
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
         if line.startswith(b"."):
             yield b"", bytes(last)
             return
@@ -113,7 +113,7 @@ def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
         if b"\0" in line:
             raise BadAssign(f"line {number} has a NUL octet: remove it")
         if not address or not colon:
-            raise BadAssign(f"line {number} is no assignment, or the last line `.` is missing: write it again, whole")
+            raise BadAssign(f"line {number} is no assignment: write it again, or take it out")
         fields = rest.split(b":", _COLONS)
         if len(fields) <= _COLONS:
             raise BadAssign(f"line {number} has fewer than {_COLONS} colons after the address: add what is missing")

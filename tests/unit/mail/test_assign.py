@@ -87,6 +87,7 @@ def test_an_id_that_no_account_has_is_roots_and_so_refused(field: str, number: i
         (b"", "missing"),
         (b"=joe:joe:1:1:/:::\n", "missing"),
         (b"=joe:joe:1:1:/:::", "missing"),
+        (b"\n", "line 1"),
         (b"=joe:joe:1:1:/::\n.\n", "line 1 has fewer than 6 colons"),
         (b"=joe:joe:1:1:/:::\n\n.\n", "line 2"),
         (b"=joe:joe:1:1:/:::\njoe\n.\n", "line 2"),
