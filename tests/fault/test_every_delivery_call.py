@@ -215,9 +215,10 @@ async def tell(room: Mailroom, who: str, words: tuple[str, ...]) -> Story:
                     gate.write("on\n")
                 return Story(home, number, await room.finish(home, number, delivery), seen, is_gone())
     pid = {"child": warm, "front": front, "spawner": strace.child_of(front)}[who]
-    with strace.attached(room.program, pid, words, seen, alone=who != "front"), _watch(pid) as is_gone:
-        room.hand_out(delivery)
-        outcomes = await room.finish(home, number, delivery)
+    with _watch(pid) as is_gone:
+        with strace.attached(room.program, pid, words, seen, alone=who != "front"):
+            room.hand_out(delivery)
+            outcomes = await room.finish(home, number, delivery)
         orphaned = who in ("front", "spawner") and is_gone() and room.house.process.pid == front
         return Story(home, number, outcomes, seen, is_gone(), orphaned)
 

@@ -76,7 +76,7 @@ def burgle(stack: Stack, script: Path) -> str:
 
 # What everybody may know: who has an account, what the server is called, its processes, the public halves of its keys.
 PUBLIC = re.compile(
-    r"(setuid(-said)?|alias/\.qmail-[\w-]+|control/[\w.]+|run/[\w.-]+|users/[\w.]+|accounts/(passwd|group)"
+    r"(setuid(-said)?|alias/\.qmail-[\w-]+|control/[\w.]+|run/(submit/\.control/)?[\w.-]+|users/[\w.]+|accounts/(passwd|group)"
     r"|tls/ca\.pem|tls/\w+/certificate\.pem)"
 )
 

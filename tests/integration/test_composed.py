@@ -1,6 +1,7 @@
 """The walk of a message through the composed stack: docker compose up, in by SMTP, out by POP3, on to another host."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,24 @@ def test_everybody_has_the_privilege_that_it_needs_and_no_more(stack: ComposedSt
         assert facts["NoNewPrivs"] == "1"
         written = stack.compose("exec", "-T", service, "sh", "-c", "touch /here /srv/seapost/here 2>&1 || echo refused")
         assert written.endswith("refused\n"), f"{service} has a root that can be written"
+
+
+def test_who_starts_as_root_has_one_root_with_two_rights(stack: ComposedStack, house: House) -> None:
+    """Every process of local and pop3: a front without rights, a spawner with two, whoever else is a user."""
+    house.send(mail("somebody's child stays for a while"))
+    house.wait_idle()
+    none = dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapAmb"), 0)
+    spawner = none | {"CapPrm": 0xC0, "CapEff": 0xC0}
+    for service, front in (("local", "7794"), ("pop3", "7795")):
+        said = stack.compose("exec", "-T", service, "sh", "-c", "exec cat /proc/[0-9]*/status")
+        tables = (dict(re.findall(r"(?m)^(\w+):\t(.*)$", one)) for one in said.split("Name:\t")[1:] if one[:3] != "cat")
+        by_uid = {table["Uid"].split()[0]: table for table in tables}
+        may = {uid: {name: int(table[name], 16) for name in none} for uid, table in by_uid.items()}
+        assert may.pop("0") == spawner, service
+        assert may[front] == none, service
+        assert all(rights == none for rights in may.values()), service
+        assert {int(table["CapBnd"], 16) & ~0xC0 for table in by_uid.values()} == {0}, service
+        assert {(table["NoNewPrivs"], table["Seccomp"]) for table in by_uid.values()} == {("1", "2")}, service
 
 
 def test_replicas_share_the_work(stack: ComposedStack, house: House) -> None:
