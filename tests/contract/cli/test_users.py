@@ -5,6 +5,7 @@ import os
 import pty
 import stat
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,6 +123,26 @@ def test_a_system_account_is_left_alone(places: Places) -> None:
             accounts.set_password(places, name, "secret")
         with pytest.raises(Refusal, match="system account"):
             accounts.remove(places, name)
+
+
+_HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+def test_who_comes_while_another_changes_the_accounts_waits_and_then_says_so(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.add(places, "ann", "secret")
+    monkeypatch.setattr(accounts, "_LOCK_WITHIN_S", 0.1)
+    words = [sys.executable, "-c", _HOLD, os.path.join(places.accounts, ".pwd.lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(Refusal, match="somebody else is changing"):
+            accounts.add(places, "joe", "secret")
+        other.communicate(b"\n")
+    accounts.add(places, "joe", "secret")
 
 
 def test_many_at_once_all_get_an_account_of_their_own(places: Places) -> None:
