@@ -22,6 +22,9 @@ from services.local.batch import Answer, BadFrame, Note, Question
 
 # Children at work at once. More only wait for the same disk.
 ACTIVE_MAX = 64
+# Of one uid, which users/assign may give to hundreds of names: they count against the processes that a program of that
+# uid may have (services/local/limits.py). Without root everybody has one uid, and nothing is counted.
+UID_WARM_MAX = 32
 IDLE_S = 60.0
 # A batch that takes longer than this hangs: a disk of which nobody knows when it answers.
 SILENT_S = 120.0
@@ -67,6 +70,7 @@ class Pool:
         self._at_once = asyncio.Semaphore(ACTIVE_MAX)
         self._loop = asyncio.get_running_loop()
         self._warm_max = warmth.warm_max()
+        self._own_uid = os.getuid()
 
     async def ask(
         self, account: Account, question: Question, bodies: Sequence[bytes] = (), told: Told = lambda note: None
@@ -129,7 +133,7 @@ class Pool:
         """The child that there is, or a new one."""
         self._warm.move_to_end(account)
         if warm.line is None:
-            self._make_room()
+            self._make_room(account.uid)
             warm.line = await self._children.child(account.key)
         try:
             return await self._converse(warm.line, account, question, bodies, told)
@@ -166,17 +170,19 @@ class Pool:
             return self._clock.scaled(question.limits.wall_s) + _LATE_S
         return SILENT_S
 
-    def _make_room(self) -> None:
+    def _make_room(self, uid: int) -> None:
+        """Hangs up on the least recently used child that has nothing to do, when there are as many as may be."""
         lines = [warm for warm in self._warm.values() if warm.line is not None]
-        for warm in lines:
-            if len(lines) < self._warm_max:
-                return
-            if not warm.active:
-                _hang_up(warm)
-                lines.remove(warm)
-                if not warm.wanted:
-                    del self._warm[warm.account]
-                return
+        kin = [warm for warm in lines if warm.account.uid == uid]
+        if len(kin) >= UID_WARM_MAX and uid != self._own_uid:
+            lines = kin
+        elif len(lines) < self._warm_max:
+            return
+        idle = next((warm for warm in lines if not warm.active), None)
+        if idle is not None:
+            _hang_up(idle)
+            if not idle.wanted:
+                del self._warm[idle.account]
 
     async def _send(self, line: socket.socket, frame: bytes, bodies: Sequence[bytes]) -> None:
         fd = _memory_file(bodies) if bodies else -1

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from itertools import count
 from pathlib import Path
@@ -30,7 +31,7 @@ async def replayed(house: House, case: Case) -> list[Line]:
     if ROOT:
         os.chown(places.ann, UID, UID)
     for path in places.alias.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     recorded.furnish(case, places)
     _account(house, places.ann)
     await _default(house, case.default)
