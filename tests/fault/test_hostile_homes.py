@@ -92,7 +92,7 @@ def swapping(home: Path, name: str, *targets: Path) -> Iterator[None]:
         finally:
             said, _ = process.communicate()
         assert process.returncode == 0
-        assert int(said) > 100, "nothing was swapped"
+        assert int(said) > 10, "next to nothing was swapped"
 
 
 SWAPPED = ("Maildir", "Maildir/new", "Maildir/tmp", "Maildir/cur", ".qmail")
