@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.harness.stack import patience
 
 _ATTACHED_S = 30.0
+_DETACHED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,11 @@ def attached(strace: str, pid: int, words: Sequence[str], report: Path, alone: b
             yield
         finally:
             process.terminate()
-            process.communicate()
+            try:
+                process.communicate(timeout=_DETACHED_S)
+            except subprocess.TimeoutExpired:  # it waits for a thread of a process that it has killed
+                process.kill()
+                process.communicate()
 
 
 @dataclass(frozen=True, slots=True)
