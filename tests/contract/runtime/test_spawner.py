@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import select
@@ -88,7 +89,9 @@ def spawner(places: Places) -> Iterator[Spawner]:
 
 
 def fork(places: Places, children_max: int = 64) -> Spawner:
-    """In a process that has gRPC already: harmless here, for nothing of it is running."""
+    """In a process that has gRPC already: harmless here, for nothing of it is running. What tests before this one left
+    of it is taken away first: the spawner would, and would wait for threads that a fork does not have."""
+    gc.collect()
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name == "grpc"}
     try:
         return Spawner.fork(places, Work(tell_about_yourself, children_max, password_is_right))
