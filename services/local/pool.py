@@ -25,7 +25,8 @@ ACTIVE_MAX = 64
 # Of one uid, which users/assign may give to hundreds of names: they count against the processes that a program of that
 # uid may have (services/local/limits.py). Without root everybody has one uid, and nothing is counted.
 UID_WARM_MAX = 32
-IDLE_S = 60.0
+# Their memory is bounded, and mail for one person comes every few minutes.
+IDLE_S = 300.0
 # A batch that takes longer than this hangs: a disk of which nobody knows when it answers.
 SILENT_S = 120.0
 # So much longer than its limit a program may seem to run: its family is ended, and its child may have to wait.
