@@ -71,9 +71,8 @@ class Identity:
                 with open(path, "rb") as file:
                     contents.append(file.read())
             except OSError as error:
-                mistakes.append(
-                    f"{path}: {error.strerror}: make it with `bin/seapost certs`, readable for uid {os.geteuid()}"
-                )
+                fix = "make it with `bin/seapost certs`" if isinstance(error, FileNotFoundError) else "run as its owner"
+                mistakes.append(f"{path}: {error.strerror}: {fix}, or let uid {os.geteuid()} read it")
         if mistakes:
             raise ConfigError(mistakes)
         return cls(*contents)
