@@ -13,13 +13,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mail import cdb, forwardtable
 from programs.table import TABLE
-from tests.harness.recorded import BadCase, Line, decoded, told
+from tests.harness.recorded import Line, Recording, decoded, read_as, written
 from tests.harness.warm import Warm
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "programs"
@@ -47,14 +47,8 @@ exit "$KEPT_EXIT"
 
 
 @dataclass(slots=True)
-class Call:
-    """One call of a program. `ours` is what we do, when that is not what qmail did, and `reason` says why."""
-
-    name: str
-    given: list[Line] = field(default_factory=list)
-    qmail: list[Line] = field(default_factory=list)
-    ours: list[Line] = field(default_factory=list)
-    reason: str = ""
+class Call(Recording):
+    """One call of a program."""
 
     def all(self, word: str) -> list[Line]:
         return [line for line in self.given if line.word == word]
@@ -70,37 +64,7 @@ class Call:
 
 def read(path: Path) -> list[Call]:
     """The calls of a file; BadCase says which line is none."""
-    calls: list[Call] = []
-    part: list[Line] = []
-    words: Sequence[str] = _GIVEN
-    for number, raw in enumerate(path.read_text().split("\n"), 1):
-        if raw.startswith("== "):
-            calls.append(Call(raw[3:]))
-            part, words = calls[-1].given, _GIVEN
-        elif raw == "-> qmail":
-            part, words = calls[-1].qmail, _FOUND
-        elif raw.startswith("-> seapost: "):
-            calls[-1].reason = raw.removeprefix("-> seapost: ")
-            part, words = calls[-1].ours, _FOUND
-        elif raw.startswith("|"):
-            last = part[-1]
-            open_end = (len(raw) - len(raw.rstrip("\\"))) % 2 == 1
-            octets = decoded(raw[1:-1]) if open_end else decoded(raw[1:]) + b"\n"
-            part[-1] = Line(last.word, last.rest, (last.octets or b"") + octets)
-        elif raw and not raw.startswith("#"):
-            word, _, rest = raw.partition(" ")
-            if not calls or word not in words:
-                raise BadCase(f"{path.name} line {number}: nobody knows what {word!r} means here")
-            part.append(Line(word, rest))
-    return calls
-
-
-def written(call: Call) -> str:
-    """A call as its file has it, without comments."""
-    text = [f"== {call.name}", *told(call.given), "-> qmail", *told(call.qmail)]
-    if call.ours:
-        text += [f"-> seapost: {call.reason}", *told(call.ours)]
-    return "\n".join(text) + "\n"
+    return read_as(Call, path, _GIVEN, _FOUND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 MESSAGE = b"Subject: case\n\nhello\n"
@@ -31,14 +32,22 @@ class Line:
 
 
 @dataclass(slots=True)
-class Case:
-    """One delivery. `ours` is what we do, when that is not what qmail did, and `reason` says why."""
+class Recording:
+    """What was asked and what came of it. `ours` is what we do when that is not what qmail did; `reason` says why."""
 
     name: str
     given: list[Line] = field(default_factory=list)
     qmail: list[Line] = field(default_factory=list)
     ours: list[Line] = field(default_factory=list)
     reason: str = ""
+
+
+R = TypeVar("R", bound=Recording)
+
+
+@dataclass(slots=True)
+class Case(Recording):
+    """One delivery."""
 
     def one(self, word: str, otherwise: str) -> str:
         return next((line.rest for line in self.given if line.word == word), otherwise)
@@ -125,19 +134,24 @@ def _plain_lines(octets: bytes) -> Iterator[str]:
 
 def read(path: Path) -> list[Case]:
     """The cases of a file; BadCase says which line is none."""
-    cases: list[Case] = []
+    return read_as(Case, path, _GIVEN, _FOUND)
+
+
+def read_as(kind: type[R], path: Path, given: Sequence[str], found: Sequence[str]) -> list[R]:
+    """What a file has recorded, with the words that may be given and found; BadCase says which line is none."""
+    cases: list[R] = []
     part: list[Line] = []
-    words: Sequence[str] = _GIVEN
+    words = given
     for number, raw in enumerate(path.read_text().split("\n"), 1):
         where = f"{path.name} line {number}"
         if raw.startswith("== "):
-            cases.append(Case(raw[3:]))
-            part, words = cases[-1].given, _GIVEN
+            cases.append(kind(raw[3:]))
+            part, words = cases[-1].given, given
         elif raw == "-> qmail":
-            part, words = cases[-1].qmail, _FOUND
+            part, words = cases[-1].qmail, found
         elif raw.startswith("-> seapost: "):
             cases[-1].reason = raw.removeprefix("-> seapost: ")
-            part, words = cases[-1].ours, _FOUND
+            part, words = cases[-1].ours, found
         elif raw.startswith("|"):
             last = part[-1]
             open_end = (len(raw) - len(raw.rstrip("\\"))) % 2 == 1
@@ -151,8 +165,8 @@ def read(path: Path) -> list[Case]:
     return cases
 
 
-def written(case: Case) -> str:
-    """A case as its file has it, without comments."""
+def written(case: Recording) -> str:
+    """A recording as its file has it, without comments."""
     text = [f"== {case.name}", *told(case.given), "-> qmail", *told(case.qmail)]
     if case.ours:
         text += [f"-> seapost: {case.reason}", *told(case.ours)]
