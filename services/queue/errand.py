@@ -13,7 +13,8 @@ from mail.ids import MessageId
 from mail.routing import Channel
 from services.queue.message import Message, Recipient, State
 
-# Recipients in one remote transaction: RFC 5321 4.5.3.1.8 promises that a server takes 100.
+# Recipients that go together: RFC 5321 4.5.3.1.8 promises that a server takes 100 in a transaction, and local gets as
+# many at once.
 TRANSACTION_RECIPIENTS_MAX = 100
 # Where local recipients of one message go together: no address has this local part.
 MAILBOXES = "@"
